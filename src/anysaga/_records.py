@@ -1,0 +1,247 @@
+"""What a store keeps of a saga: values of text and numbers, no classes of a user, no sessions.
+
+Ground floor: imports nothing of ours. Moments are integers, microseconds since the epoch in UTC, by the store's
+clock. Spans are floats, seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+
+from attrs import define, field, frozen
+
+MAX_SAGA_ID = 200
+"""Characters a saga id may have."""
+
+MAX_CONTEXT_BYTES = 256 * 1024
+"""Bytes of UTF-8 a stored context or response may have."""
+
+MAX_ERROR_BYTES = 8 * 1024
+"""Bytes of UTF-8 that are kept of an error's text; what is longer is cut."""
+
+MAX_NESTING = 64
+"""Levels of lists and objects a stored context or response may have."""
+
+MAX_CLAIMS = 10
+"""Claims without a recorded outcome after which a saga is parked as poison."""
+
+
+class SagaState(StrEnum):
+    """Where a saga stands. `is_end` tells the states in which nothing drives it any more."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    COMPENSATING = "COMPENSATING"
+    COMPLETED = "COMPLETED"
+    COMPENSATED = "COMPENSATED"
+    PARKED = "PARKED"
+    ABANDONED = "ABANDONED"
+
+    @property
+    def is_end(self) -> bool:
+        """Whether no worker picks the saga up: it is over, or (PARKED) waits for a person."""
+        return self not in LIVE_STATES
+
+
+LIVE_STATES = frozenset({SagaState.PENDING, SagaState.RUNNING, SagaState.COMPENSATING})
+
+
+class Outcome(StrEnum):
+    """What is known of a step's effect: it is there, it is not there, or nobody can say."""
+
+    DONE = "DONE"
+    NOT_DONE = "NOT_DONE"
+    UNKNOWN = "UNKNOWN"
+
+
+class EntryKind(StrEnum):
+    """What an entry of a saga's log says. See `Entry` for the fields each kind uses."""
+
+    STARTED = "STARTED"
+    CHECKPOINT = "CHECKPOINT"
+    DONE = "DONE"
+    NOT_DONE = "NOT_DONE"
+    UNKNOWN = "UNKNOWN"
+    WITHDRAWN = "WITHDRAWN"
+    PROBED = "PROBED"
+    BACK = "BACK"
+    UNDO_STARTED = "UNDO_STARTED"
+    UNDONE = "UNDONE"
+    UNDO_FAILED = "UNDO_FAILED"
+    PARKED = "PARKED"
+    RESOLVED = "RESOLVED"
+    RETRIED = "RETRIED"
+    COMPLETED = "COMPLETED"
+    COMPENSATED = "COMPENSATED"
+    ABANDONED = "ABANDONED"
+    NOTE = "NOTE"
+
+
+OUTCOME_KINDS = frozenset(
+    {
+        EntryKind.DONE,
+        EntryKind.NOT_DONE,
+        EntryKind.UNKNOWN,
+        EntryKind.PROBED,
+        EntryKind.UNDONE,
+        EntryKind.UNDO_FAILED,
+        EntryKind.RESOLVED,
+        EntryKind.RETRIED,
+    }
+)
+"""Kinds that show a saga moved: they set the count of claims back to zero."""
+
+
+@frozen
+class Entry:
+    """One line of a saga's log.
+
+    `path` names the step (``2``, ``2/fallback``, ``3/1``), or is empty for the whole saga. `attempt` counts from 1.
+    `context` is JSON text, or None where the context did not change against the durable one the attempt began with.
+    `response` is JSON text (DONE). `error` is what went wrong, in words, cut at `MAX_ERROR_BYTES`.
+    `outcome` is the answer of a probe or of a person (PROBED, RESOLVED).
+    `wait` (NOT_DONE, UNKNOWN, UNDO_FAILED): seconds until the next attempt may begin; None says that the policy
+    refuses another attempt after this error. `duration` is in seconds.
+    `at` is set by the store when it commits.
+    """
+
+    kind: EntryKind
+    path: str = ""
+    attempt: int = 0
+    context: str | None = None
+    response: str | None = None
+    error: str | None = None
+    outcome: Outcome | None = None
+    wait: float | None = None
+    duration: float | None = None
+    seq: int = 0
+    fence: int = 0
+    at: int = 0
+
+
+@frozen
+class NewSaga:
+    """A saga that begins. `outline` is JSON text of its ordered ``[path, name]`` pairs; `digest` is of `context`.
+
+    `timeout` is the saga's time limit in seconds from now on, or None.
+    """
+
+    saga_id: str
+    name: str
+    version: int
+    outline: str
+    digest: str
+    context: str
+    state: SagaState
+    timeout: float | None = None
+    entries: tuple[Entry, ...] = ()
+
+
+@frozen
+class SagaSummary:
+    """A saga without its context and log, as `find` lists it.
+
+    `owner` is the label of the incarnation that holds it, or None. `claims` counts claims since the last outcome.
+    `note` is the error text of the entry that ended or parked it, or None.
+    """
+
+    saga_id: str
+    name: str
+    version: int
+    state: SagaState
+    fence: int
+    seq: int
+    owner: str | None
+    claims: int
+    created_at: int
+    updated_at: int
+    next_attempt_at: int
+    deadline: int | None = None
+    note: str | None = None
+
+
+@frozen
+class SagaRecord:
+    """All that a store keeps of one saga. `summary.seq` is that of the last entry, 0 without entries.
+
+    `problem` says why the log cannot be read (a kind of entry that this version does not know); the engine parks such
+    a saga, so a store returns it with what it could read instead of failing.
+    """
+
+    summary: SagaSummary
+    outline: str
+    digest: str
+    context: str
+    entries: tuple[Entry, ...] = ()
+    problem: str | None = None
+
+
+@define(eq=False)
+class Claim:
+    """The right to write for a saga, as long as `fence` is its current one.
+
+    `now` is the store's time at the claim. The store calls `lose` (from any thread) once it learns that the lease
+    cannot be kept any more; the owner then stops at once and undoes nothing.
+    """
+
+    record: SagaRecord
+    fence: int
+    now: int
+    lost: bool = field(default=False, init=False)
+    _watcher: Callable[[], None] | None = field(default=None, init=False)
+
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Have `watcher` called once, from any thread, when the claim is lost (at once if it already is)."""
+        self._watcher = watcher
+        if self.lost:
+            watcher()
+
+    def lose(self) -> None:
+        """Mark the claim as lost and tell the watcher. Safe to call twice and from any thread."""
+        if self.lost:
+            return
+        self.lost = True
+        if self._watcher is not None:
+            self._watcher()
+
+
+@frozen
+class Write:
+    """One commit of one saga's log: all of `entries` or none.
+
+    Their seqs are consecutive. `state` is the saga's state from now on. `wait` (seconds) is how long nobody needs to
+    look at the saga. `release` gives the claim back in the same commit; an end state does so by itself.
+    """
+
+    saga_id: str
+    fence: int
+    entries: tuple[Entry, ...]
+    state: SagaState
+    wait: float = 0.0
+    release: bool = False
+
+    @property
+    def before(self) -> int:
+        """The seq that the saga has when this write is its next one."""
+        return self.entries[0].seq - 1
+
+    @property
+    def after(self) -> int:
+        """The seq that the saga has once this write is durable."""
+        return self.entries[-1].seq
+
+    @property
+    def frees(self) -> bool:
+        """Whether the saga has no owner after this write."""
+        return self.release or self.state.is_end
+
+    @property
+    def settles(self) -> bool:
+        """Whether the count of claims goes back to zero: an outcome was recorded."""
+        return any(entry.kind in OUTCOME_KINDS for entry in self.entries)
+
+    @property
+    def note(self) -> str | None:
+        """The text that `find` shows for a saga that this write ends, else None."""
+        return self.entries[-1].error if self.state.is_end else None

@@ -1,0 +1,69 @@
+"""How often, and after which waits, something is tried again: a pure value.
+
+Ground floor: imports nothing of ours but errors.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+
+from attrs import field, frozen
+
+from anysaga._errors import InvalidArgument
+
+
+@frozen
+class Retry:
+    """Try again after a failure: at most `attempts` times in all, with growing waits.
+
+    The wait before attempt ``n + 1`` is ``delay * backoff ** (n - 1)`` seconds, at most `max_delay`, plus a random
+    share of it up to `jitter` (0.1 is 10 %). `on` names the errors that are worth another attempt: a type, a tuple
+    of types, or a function of the error; everything by default. Waits are stored, so a crash in a wait loses nothing.
+
+    Raises `InvalidArgument` for values that cannot work.
+
+        retry = Retry(attempts=5, delay=0.5, on=ConnectionError)
+    """
+
+    attempts: int = 3
+    delay: float = 1.0
+    backoff: float = 2.0
+    max_delay: float = 60.0
+    jitter: float = 0.0
+    on: type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool] = field(
+        default=Exception
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if type(self.attempts) is not int or self.attempts < 1:
+            raise InvalidArgument("attempts", self.attempts, "give a whole number of attempts, 1 or more")
+        for name, least in (("delay", 0.0), ("backoff", 1.0), ("max_delay", 0.0), ("jitter", 0.0)):
+            value: float = getattr(self, name)
+            if not isinstance(value, int | float) or not math.isfinite(value) or value < least:
+                raise InvalidArgument(name, value, f"give a finite number of {least:g} or more")
+        if not _is_matcher(self.on):
+            raise InvalidArgument("on", self.on, "give an exception type, a tuple of them, or a function of the error")
+
+    def matches(self, error: BaseException) -> bool:
+        """Whether this error is worth another attempt."""
+        if isinstance(self.on, type | tuple):
+            return isinstance(error, self.on)
+        return bool(self.on(error))
+
+    def wait_after(self, attempt: int) -> float:
+        """Seconds to wait after attempt number `attempt` (from 1) failed."""
+        try:
+            wait = min(self.delay * self.backoff ** (attempt - 1), self.max_delay)
+        except OverflowError:
+            wait = self.max_delay
+        return wait * (1 + random.uniform(0, self.jitter))  # noqa: S311 - spreads load, guards nothing
+
+
+def _is_matcher(on: object) -> bool:
+    if isinstance(on, tuple):
+        return bool(on) and all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in on)
+    if isinstance(on, type):
+        return issubclass(on, BaseException)
+    return callable(on)
