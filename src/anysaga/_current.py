@@ -1,0 +1,95 @@
+"""What a running step can ask about itself: a context variable, so that services deep below a step see it too."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+
+from attrs import define, field
+
+from anysaga._errors import CheckpointRefused, NoCurrentStep
+from anysaga._records import Outcome
+
+
+@define(eq=False)
+class CurrentStep:
+    """The call of a step that runs at this moment.
+
+    `key` is the idempotency key: equal across attempts, processes and versions of the code, never equal for two steps
+    or for an act and its undo. `attempt` counts from 1. `fence` rises with every change of the saga's owner: a
+    receiver that remembers the highest one it saw can refuse a late call of an earlier owner. `outcome` is what is
+    known of the step's effect so far: None in the first attempt of an act; UNKNOWN in `compensate` says that the
+    effect may or may not be there.
+    """
+
+    saga_id: str
+    saga_name: str
+    step_name: str
+    path: str
+    attempt: int
+    key: str
+    fence: int
+    outcome: Outcome | None = None
+    _save: Callable[[], Awaitable[None]] | None = None
+    _stop: threading.Event = field(factory=threading.Event)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether a plain-function step is asked to end: its limit ran out or its caller was cancelled."""
+        return self._stop.is_set()
+
+    def ask_to_end(self) -> None:
+        """Tell the step's thread that it should end. Called by the engine."""
+        self._stop.set()
+
+    async def save(self) -> None:
+        """Make the context durable as it is now; see `checkpoint`."""
+        if self._save is None:
+            raise CheckpointRefused(self.step_name, "only act can save in the middle; an undo is saved with its end")
+        await self._save()
+
+
+_CURRENT: ContextVar[CurrentStep] = ContextVar("anysaga_current_step")
+
+
+def key_of(saga_id: str, path: str, verb: str) -> str:
+    """The idempotency key of an act or an undo.
+
+    Read from the right it has exactly one meaning, whatever characters the saga id has: two calls never share a key.
+    """
+    return f"{saga_id}:{path}:{verb}"
+
+
+def current_step() -> CurrentStep:
+    """The step that runs here, with its idempotency key.
+
+    Works in act, compensate and probe, in what they call, and in their worker threads. Raises `NoCurrentStep`
+    anywhere else.
+
+        await bank.charge(order.total, idempotency_key=current_step().key)
+    """
+    try:
+        return _CURRENT.get()
+    except LookupError:
+        raise NoCurrentStep("current_step()") from None
+
+
+async def checkpoint() -> None:
+    """Save the context in the middle of an act.
+
+    When it returns, the changes made so far are durable: a further attempt starts with them, and so does the undo of
+    an attempt that was lost in a crash. In a plain-function step call ``anyio.from_thread.run(checkpoint)``.
+
+    Raises `NoCurrentStep` outside a step, `CheckpointRefused` where nothing can be saved in the middle, `NotStorable`
+    if the context cannot be stored.
+    """
+    try:
+        step = _CURRENT.get()
+    except LookupError:
+        raise NoCurrentStep("checkpoint()") from None
+    await step.save()
+
+
+enter = _CURRENT.set
+leave = _CURRENT.reset

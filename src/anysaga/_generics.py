@@ -1,0 +1,43 @@
+"""Which types a class gave to the parameters of a generic base: ``Step[Order]`` says `Order`."""
+
+from __future__ import annotations
+
+import typing
+from typing import Any, get_args, get_origin
+
+
+def arguments_of(kind: type, base: type) -> tuple[Any, ...]:
+    """The arguments that `kind` gives to the parameters of its generic ancestor `base`.
+
+    A parameter that stays open is in the result as its type variable (or its default, if it has one).
+    """
+    parameters = getattr(base, "__parameters__", ())
+    found = _search(kind, base, {})
+    arguments = found if found is not None else parameters
+    filled = list(arguments) + list(parameters[len(arguments) :])
+    return tuple(_default_of(argument) for argument in filled)
+
+
+def is_open(argument: object) -> bool:
+    """Whether this is a type variable that nobody filled."""
+    return isinstance(argument, typing.TypeVar)
+
+
+def _search(kind: type, base: type, given: dict[Any, Any]) -> tuple[Any, ...] | None:
+    for ancestor in kind.__dict__.get("__orig_bases__", kind.__bases__):
+        origin = get_origin(ancestor) or ancestor
+        if not isinstance(origin, type) or not issubclass(origin, base):
+            continue
+        arguments = tuple(given.get(argument, argument) for argument in get_args(ancestor))
+        if origin is base:
+            return arguments
+        parameters = getattr(origin, "__parameters__", ())
+        return _search(origin, base, dict(zip(parameters, arguments, strict=False)))
+    return None
+
+
+def _default_of(argument: Any) -> Any:
+    has_default = getattr(argument, "has_default", None)
+    if is_open(argument) and has_default is not None and has_default():
+        return argument.__default__
+    return argument

@@ -1,0 +1,106 @@
+"""How steps get what they need: a mapping of types to factories, and constructor injection from any container."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar
+
+from attrs import define, field
+
+from anysaga._errors import InvalidArgument, NotProvided
+from anysaga.abc import Container, Scope
+
+_T = TypeVar("_T")
+
+
+@define(eq=False)
+class MappingContainer:
+    """A container made of ``{type: factory}``. Each scope makes each thing once, when it is first asked for.
+
+    A factory is called without arguments and may be ``async``. Raises `InvalidArgument` for a factory that cannot be
+    called.
+    """
+
+    factories: Mapping[type, Callable[[], Any]]
+
+    def __attrs_post_init__(self) -> None:
+        for kind, factory in self.factories.items():
+            if not callable(factory):
+                raise InvalidArgument("container", factory, f"give a function that makes a {kind.__qualname__}")
+
+    def scope(self) -> AbstractAsyncContextManager[Scope]:
+        """Open a scope that makes its own instances."""
+        return self._scope()
+
+    @asynccontextmanager
+    async def _scope(self) -> AsyncIterator[Scope]:
+        yield _MappingScope(self.factories)
+
+
+@define(eq=False)
+class _MappingScope:
+    factories: Mapping[type, Callable[[], Any]]
+    _made: dict[type, Any] = field(factory=dict)
+
+    async def get(self, wanted: type[_T], /) -> _T:
+        if wanted not in self._made:
+            self._made[wanted] = await self._make(wanted)
+        return typing.cast("_T", self._made[wanted])
+
+    async def _make(self, wanted: type) -> Any:
+        factory = self.factories.get(wanted)
+        if factory is None:
+            raise NotProvided(wanted.__qualname__, "somebody")
+        made = factory()
+        return await made if inspect.isawaitable(made) else made
+
+
+def container_of(given: Container | Mapping[type, Callable[[], Any]] | None) -> Container:
+    """The container for what a user gave: one of theirs, or a mapping (None is an empty one)."""
+    if given is None:
+        return MappingContainer({})
+    if isinstance(given, Mapping):
+        return MappingContainer(given)
+    if isinstance(given, Container):
+        return given
+    raise InvalidArgument("container", given, "give a mapping {type: factory}, or an object with a `scope()` method")
+
+
+async def wire(step: type[_T], scope: Scope) -> _T:
+    """Make a step: as the container makes it if it knows the class, else its constructor is filled from the container.
+
+    A parameter with a default keeps it where the container has nothing. Raises `NotProvided`, naming the parameter,
+    for one without.
+    """
+    try:
+        return await scope.get(step)
+    except NotProvided as error:
+        if error.wanted != step.__qualname__:
+            raise
+    given: dict[str, Any] = {}
+    for name, parameter in _parameters(step).items():
+        try:
+            given[name] = await scope.get(parameter.annotation)
+        except NotProvided:
+            if parameter.default is parameter.empty:
+                raise NotProvided(_name(parameter.annotation), f"{step.__qualname__}({name})") from None
+    return step(**given)
+
+
+def _parameters(step: type) -> dict[str, inspect.Parameter]:
+    if step.__init__ is object.__init__:  # type: ignore[misc]  # compared, not called
+        return {}
+    hints = typing.get_type_hints(step.__init__)  # type: ignore[misc]  # read, not called
+    signature = inspect.signature(step)
+    return {
+        name: parameter.replace(annotation=hints.get(name, parameter.annotation))
+        for name, parameter in signature.parameters.items()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
+
+
+def _name(annotation: Any) -> str:
+    return getattr(annotation, "__qualname__", None) or str(annotation)
