@@ -1,0 +1,78 @@
+"""Sagas for structured concurrency: transactions across services that survive a crash, on asyncio and Trio."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anysaga._blocking import BlockingRunner as BlockingRunner
+from anysaga._blocking import iter_saga as iter_saga
+from anysaga._blocking import run_saga as run_saga
+from anysaga._current import CurrentStep as CurrentStep
+from anysaga._current import checkpoint as checkpoint
+from anysaga._current import current_step as current_step
+from anysaga._errors import AnysagaError as AnysagaError
+from anysaga._errors import BlockingCallInLoop as BlockingCallInLoop
+from anysaga._errors import CheckpointRefused as CheckpointRefused
+from anysaga._errors import ContextChangedWarning as ContextChangedWarning
+from anysaga._errors import CorruptRecord as CorruptRecord
+from anysaga._errors import DefinitionError as DefinitionError
+from anysaga._errors import InvalidArgument as InvalidArgument
+from anysaga._errors import MissingDriver as MissingDriver
+from anysaga._errors import NoCurrentStep as NoCurrentStep
+from anysaga._errors import NotDone as NotDone
+from anysaga._errors import NotProvided as NotProvided
+from anysaga._errors import NotReadable as NotReadable
+from anysaga._errors import NotStorable as NotStorable
+from anysaga._errors import OperationRefused as OperationRefused
+from anysaga._errors import PivotPassed as PivotPassed
+from anysaga._errors import SagaAbandoned as SagaAbandoned
+from anysaga._errors import SagaAlreadyRunning as SagaAlreadyRunning
+from anysaga._errors import SagaCompensated as SagaCompensated
+from anysaga._errors import SagaMismatch as SagaMismatch
+from anysaga._errors import SagaNotFound as SagaNotFound
+from anysaga._errors import SagaParked as SagaParked
+from anysaga._errors import SagaTimeout as SagaTimeout
+from anysaga._errors import StaleFence as StaleFence
+from anysaga._errors import StepLost as StepLost
+from anysaga._errors import StepTimeout as StepTimeout
+from anysaga._errors import StorageClosed as StorageClosed
+from anysaga._errors import StorageError as StorageError
+from anysaga._errors import StorageRefused as StorageRefused
+from anysaga._errors import StorageUnavailable as StorageUnavailable
+from anysaga._errors import TransactionMisused as TransactionMisused
+from anysaga._errors import UnfinishedSagaWarning as UnfinishedSagaWarning
+from anysaga._operations import abandon as abandon
+from anysaga._operations import compensate as compensate
+from anysaga._operations import resolve as resolve
+from anysaga._operations import retry as retry
+from anysaga._records import Outcome as Outcome
+from anysaga._records import SagaState as SagaState
+from anysaga._recovery import recover as recover
+from anysaga._recovery import recover_saga as recover_saga
+from anysaga._results import SagaResult as SagaResult
+from anysaga._results import StepResult as StepResult
+from anysaga._retry import Retry as Retry
+from anysaga._saga import Saga as Saga
+from anysaga._snapshot import secret as secret
+from anysaga._step import Step as Step
+from anysaga._transaction import SagaTransaction as SagaTransaction
+from anysaga.storages import MemoryStorage as MemoryStorage
+
+if TYPE_CHECKING:
+    from anysaga.storages import SQLAlchemyStorage as SQLAlchemyStorage
+
+__version__ = "0.1.0"
+
+# Tracebacks, documentation and pickles show the public name, so private files may move freely.
+for _value in list(globals().values()):
+    if getattr(_value, "__module__", "").startswith("anysaga._"):
+        _value.__module__ = __name__
+del _value
+
+
+def __getattr__(name: str) -> object:
+    if name == "SQLAlchemyStorage":
+        from anysaga.storages import SQLAlchemyStorage
+
+        return SQLAlchemyStorage
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,317 @@
+"""Sagas for code without an event loop: the same driver, on an event loop in a thread of its own."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import AbstractContextManager, ExitStack
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.lowlevel import current_token
+
+from anysaga._errors import BlockingCallInLoop, TransactionMisused
+from anysaga._results import SagaResult, StepResult
+from anysaga._saga import Saga
+from anysaga._transaction import SagaTransaction
+from anysaga.abc import Container, Storage
+from anysaga.storages import MemoryStorage
+
+ContextT = TypeVar("ContextT")
+_T = TypeVar("_T")
+StorageLike = Storage | str | os.PathLike[str]
+ContainerLike = Container | Mapping[type, Callable[[], Any]]
+
+
+def run_saga(
+    saga: Saga[ContextT] | type[Saga[ContextT]],
+    context: ContextT | None = None,
+    *,
+    saga_id: str | uuid.UUID | None = None,
+    storage: StorageLike | None = None,
+    container: ContainerLike | None = None,
+    backend: str = "asyncio",
+) -> SagaResult[ContextT]:
+    """Run a saga to its end and return its result: for scripts and other code without an event loop.
+
+    The same as ``await saga.run(context, saga_id=...)``, with the same errors. `storage` may be a database URL or the
+    path of an SQLite file; it is then opened and closed here. Ctrl-C undoes the saga, within its `grace`, and is raised
+    again; a second Ctrl-C lets go at once, and recovery finishes. `backend` is the event loop: "asyncio" or "trio".
+
+    Raises `BlockingCallInLoop` inside a running event loop.
+
+        result = run_saga(OrderSaga, order, storage="sqlite:///orders.db", container=services)
+    """
+    with BlockingRunner(storage=storage, container=container, backend=backend, _caller="run_saga()") as runner:
+        return runner.run(saga, context, saga_id=saga_id)
+
+
+def iter_saga(
+    saga: Saga[ContextT] | type[Saga[ContextT]],
+    context: ContextT | None = None,
+    *,
+    saga_id: str | uuid.UUID | None = None,
+    storage: StorageLike | None = None,
+    container: ContainerLike | None = None,
+    backend: str = "asyncio",
+) -> SagaIterator[ContextT]:
+    """Run a saga step by step from blocking code: an iterator over step results, and a context manager.
+
+    Without ``with``, leaving the loop early suspends the saga, resumable by its id. With ``with``, an exception in the
+    block undoes it, as in `SagaTransaction`. Parameters and errors are those of `run_saga`.
+
+        for step in iter_saga(OrderSaga, order, storage="sqlite:///orders.db", container=services):
+            print(step.step_name)
+    """
+    runner = BlockingRunner(storage=storage, container=container, backend=backend, _caller="iter_saga()")
+    return runner._iterate(saga, context, saga_id=saga_id, owns_runner=True)
+
+
+class BlockingRunner:
+    """Runs sagas for a threaded program: one event loop in a thread, which all threads share with one storage.
+
+    Use it as a context manager, and call `run` and `iterate` from any thread. On leaving, the storage that was given
+    as text is closed.
+
+        with BlockingRunner(storage="orders.db", container=services) as runner:
+            result = runner.run(OrderSaga, order)
+    """
+
+    def __init__(
+        self,
+        *,
+        storage: StorageLike | None = None,
+        container: ContainerLike | None = None,
+        backend: str = "asyncio",
+        _caller: str = "BlockingRunner",
+    ) -> None:
+        self._given = storage
+        self._container = container
+        self._backend = backend
+        self._caller = _caller
+        self._stack = ExitStack()
+        self._portal: BlockingPortal | None = None
+        self._storage: Storage | None = None
+
+    def run(
+        self,
+        saga: Saga[ContextT] | type[Saga[ContextT]],
+        context: ContextT | None = None,
+        *,
+        saga_id: str | uuid.UUID | None = None,
+    ) -> SagaResult[ContextT]:
+        """Run a saga to its end and return its result; see `run_saga`."""
+        made = self._make(saga)
+        return self._call(lambda: made.run(context, saga_id=saga_id), made.grace)
+
+    def iterate(
+        self,
+        saga: Saga[ContextT] | type[Saga[ContextT]],
+        context: ContextT | None = None,
+        *,
+        saga_id: str | uuid.UUID | None = None,
+    ) -> SagaIterator[ContextT]:
+        """Run a saga step by step; see `iter_saga`."""
+        return self._iterate(saga, context, saga_id=saga_id, owns_runner=False)
+
+    def call(self, function: Callable[[], Awaitable[_T]]) -> _T:
+        """Await any of the library's coroutines here: ``runner.call(lambda: recover([OrderSaga], storage=...))``."""
+        return self._call(function, 0.0)
+
+    @property
+    def storage(self) -> Storage:
+        """The storage that all sagas of this runner share."""
+        if self._storage is None:
+            raise TransactionMisused(self._caller, "is used outside its `with`")
+        return self._storage
+
+    def __enter__(self) -> Self:
+        _refuse_in_loop(self._caller)
+        self._storage = _storage_of(self._given)
+        self._portal = self._stack.enter_context(start_blocking_portal(self._backend, name="anysaga-blocking"))
+        if self._storage is not self._given:
+            self._stack.callback(lambda: self._call(self.storage.aclose, 0.0))
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(exc_type, exc, traceback)
+        self._portal = None
+
+    def _iterate(
+        self,
+        saga: Saga[ContextT] | type[Saga[ContextT]],
+        context: ContextT | None,
+        *,
+        saga_id: str | uuid.UUID | None,
+        owns_runner: bool,
+    ) -> SagaIterator[ContextT]:
+        def open_transaction() -> SagaTransaction[ContextT]:
+            return self._make(saga).transaction(context, saga_id=saga_id)
+
+        return SagaIterator(self, open_transaction, owns_runner=owns_runner)
+
+    def _make(self, saga: Saga[ContextT] | type[Saga[ContextT]]) -> Saga[ContextT]:
+        if isinstance(saga, Saga) and self._given is None and self._container is None:
+            return saga
+        container = self._container
+        if isinstance(saga, Saga):
+            return saga.moved_to(self.storage, container)
+        return saga(storage=self.storage, container=container)
+
+    def _call(self, function: Callable[[], Awaitable[_T]], grace: float) -> _T:
+        portal = self._portal
+        if portal is None:
+            raise TransactionMisused(self._caller, "is used outside its `with`")
+        _refuse_in_loop(self._caller)
+        future: Future[_T] = portal.start_task_soon(function)  # type: ignore[arg-type]  # any awaitable will do
+        return _wait(future, grace)
+
+
+class SagaIterator(Generic[ContextT]):
+    """Iterates over the step results of one saga, in blocking code; made by `iter_saga` and `BlockingRunner.iterate`."""
+
+    def __init__(
+        self,
+        runner: BlockingRunner,
+        open_transaction: Callable[[], SagaTransaction[ContextT]],
+        *,
+        owns_runner: bool,
+    ) -> None:
+        self._runner = runner
+        self._owns_runner = owns_runner
+        self._open_transaction = open_transaction
+        self._transaction: SagaTransaction[ContextT] | None = None
+        self._manager: AbstractContextManager[SagaTransaction[ContextT]] | None = None
+        self._closed = False
+
+    @property
+    def transaction(self) -> SagaTransaction[ContextT]:
+        """The transaction below, for its `saga_id`, `state` and `result`."""
+        if self._transaction is None:
+            raise TransactionMisused("iter_saga", "has not begun")
+        return self._transaction
+
+    @property
+    def result(self) -> SagaResult[ContextT]:
+        """The saga as it stands; see `SagaTransaction.result`."""
+        return self.transaction.result
+
+    def suspend(self) -> None:
+        """Give the saga back as it is; it can be resumed by its id."""
+        if self._manager is not None and not self._closed:
+            self._runner._call(self.transaction.suspend, 0.0)
+
+    def abort(self, reason: str = "aborted on purpose") -> None:
+        """Undo the saga on purpose; see `SagaTransaction.abort`."""
+        transaction = self.transaction
+        self._runner._call(lambda: transaction.abort(reason), 0.0)
+
+    def close(self) -> None:
+        """End here: a saga that is not over is suspended."""
+        if self._closed:
+            return
+        try:
+            self.suspend()
+        finally:
+            self._leave(None, None, None)
+
+    def __iter__(self) -> Iterator[StepResult[Any]]:
+        return self
+
+    def __next__(self) -> StepResult[Any]:
+        if self._closed:
+            raise StopIteration
+        self._begin()
+        transaction = self.transaction
+        try:
+            return self._runner._call(transaction.__anext__, transaction.grace)
+        except StopAsyncIteration:
+            self._leave(None, None, None)
+            raise StopIteration from None
+        except BaseException as error:
+            self._leave(type(error), error, error.__traceback__)
+            raise
+
+    def __enter__(self) -> Self:
+        self._begin()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self._closed:
+            self._leave(exc_type, exc, traceback)
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self.close()
+
+    def _begin(self) -> None:
+        if self._manager is not None:
+            return
+        if self._owns_runner:
+            self._runner.__enter__()
+        try:
+            self._transaction = self._open_transaction()
+            portal = self._runner._portal
+            assert portal is not None
+            manager = portal.wrap_async_context_manager(self._transaction)
+            manager.__enter__()
+        except BaseException as error:
+            self._closed = True
+            if self._owns_runner:
+                self._runner.__exit__(type(error), error, error.__traceback__)
+            raise
+        self._manager = manager
+
+    def _leave(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._closed = True
+        try:
+            if self._manager is not None:
+                self._manager.__exit__(exc_type, exc, traceback)
+        finally:
+            if self._owns_runner and self._manager is not None:
+                self._runner.__exit__(None, None, None)
+
+
+def _wait(future: Future[_T], grace: float) -> _T:
+    """The future's result. Ctrl-C cancels it and waits `grace` seconds; a second one lets go at once."""
+    try:
+        return future.result()
+    except KeyboardInterrupt:
+        future.cancel()
+        try:
+            future.exception(timeout=grace + 5.0)
+        except (CancelledError, FutureTimeout):
+            pass
+        raise
+
+
+def _refuse_in_loop(caller: str) -> None:
+    try:
+        current_token()
+    except Exception:
+        return
+    instead = {
+        "run_saga()": "await saga.run(context)",
+        "iter_saga()": "async with saga.transaction(context) as transaction",
+    }
+    raise BlockingCallInLoop(caller, instead.get(caller, "await saga.run(context)"))
+
+
+def _storage_of(given: StorageLike | None) -> Storage:
+    if given is None:
+        return MemoryStorage()
+    if isinstance(given, Storage):
+        return given
+    from anysaga.storages import SQLAlchemyStorage
+
+    return SQLAlchemyStorage(given)

@@ -1,0 +1,111 @@
+"""Calling a user's method under a time limit, and saying how it ended: as a value, never as an exception."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any
+
+import anyio
+from anyio import CancelScope, current_time, get_cancelled_exc_class
+from attrs import frozen
+
+from anysaga import _current
+from anysaga._current import CurrentStep
+from anysaga._definition import is_async
+from anysaga._threads import NotCalled, StillRunning, in_step_thread
+
+
+class How(Enum):
+    """How a call ended.
+
+    RETURNED: also if it swallowed a cancellation. RAISED: by itself, with no cancellation delivered into it.
+    DISTURBED: it raised after a cancellation had been delivered into it. TIMED_OUT: our limit ran out.
+    CANCELLED: the cancellation came out again. NOT_CALLED: it never began. STILL_RUNNING: its thread did not end.
+    """
+
+    RETURNED = auto()
+    RAISED = auto()
+    DISTURBED = auto()
+    TIMED_OUT = auto()
+    CANCELLED = auto()
+    NOT_CALLED = auto()
+    STILL_RUNNING = auto()
+
+
+@frozen
+class Ended:
+    """The end of one call: its value or its error, and the seconds it took."""
+
+    how: How
+    value: Any = None
+    error: BaseException | None = None
+    duration: float = 0.0
+
+
+async def call(
+    method: Callable[[Any], Any], context: Any, *, current: CurrentStep, scope: CancelScope, grace: float
+) -> Ended:
+    """Call `method(context)` inside `scope`, whose deadline is the call's time limit.
+
+    Only the cancellation of an outer scope leaves as an exception class inside the result (CANCELLED): the caller
+    records it and raises it again.
+    """
+    before = _native_cancellations()
+    began = current_time()
+    token = _current.enter(current)
+    error: BaseException | None = None
+    try:
+        with scope:
+            try:
+                value = await _invoke(method, context, current, grace)
+            except GeneratorExit:
+                raise
+            except get_cancelled_exc_class() as cancelled:
+                error = cancelled
+                raise
+            except BaseException as raised:
+                error = raised
+            else:
+                return Ended(How.RETURNED, value, duration=current_time() - began)
+    except get_cancelled_exc_class() as cancelled:
+        return Ended(How.CANCELLED, error=cancelled, duration=current_time() - began)
+    finally:
+        _current.leave(token)
+    how = _how(error, scope, before)
+    return Ended(how, error=error, duration=current_time() - began)
+
+
+async def _invoke(method: Callable[[Any], Any], context: Any, current: CurrentStep, grace: float) -> Any:
+    if is_async(method):
+        return await method(context)
+    value = await in_step_thread(method, context, current, grace)
+    return await value if inspect.isawaitable(value) else value
+
+
+def _how(error: BaseException | None, scope: CancelScope, native_before: int) -> How:
+    if isinstance(error, NotCalled):
+        return How.NOT_CALLED
+    if isinstance(error, StillRunning):
+        return How.STILL_RUNNING
+    if scope.cancel_called:
+        return How.TIMED_OUT
+    if isinstance(error, get_cancelled_exc_class()) or not isinstance(error, Exception):
+        return How.CANCELLED
+    if anyio.get_current_task().has_pending_cancellation() or _native_cancellations() > native_before:
+        return How.DISTURBED
+    return How.RAISED
+
+
+def _native_cancellations() -> int:
+    """How often the current task was cancelled by asyncio itself, which no scope of AnyIO shows."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return 0
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return 0
+    return task.cancelling() if task is not None else 0

@@ -1,0 +1,105 @@
+"""Crossing threads: a hop of a coroutine into a worker thread, and a wake-up from any thread into a loop.
+
+Values floor: imports only the ground floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack
+
+import anyio
+from anyio.lowlevel import RunVar, current_token
+
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
+
+
+class Hop(Protocol):
+    """How a plain function gets run off the loop."""
+
+    async def __call__(self, func: Callable[[], _T], limiter: anyio.CapacityLimiter, /) -> _T: ...
+
+
+async def _run_in_worker(func: Callable[[], _T], limiter: anyio.CapacityLimiter, /) -> _T:
+    return await anyio.to_thread.run_sync(func, abandon_on_cancel=False, limiter=limiter)
+
+
+_hop: Hop = _run_in_worker
+
+
+async def in_thread(
+    func: Callable[[Unpack[_Ts]], _T], *args: Unpack[_Ts], limiter: anyio.CapacityLimiter
+) -> _T:
+    """Run `func(*args)` in a worker thread and return what it returns.
+
+    A cancellation that comes before the thread began stops it; one that comes later waits for the thread to end, and
+    the result is still returned. AnyIO's default limiter is never used: forty steps that hang must not hold back a
+    write.
+    """
+    return await _hop(lambda: func(*args), limiter)
+
+
+@contextmanager
+def replaced_hop(hop: Hop) -> Iterator[None]:
+    """Have `in_thread` use another hop meanwhile. For tests with a virtual clock, which does not see threads."""
+    global _hop
+    before, _hop = _hop, hop
+    try:
+        yield
+    finally:
+        _hop = before
+
+
+class LoopLimiter:
+    """A `CapacityLimiter` of `tokens` for each run of each loop, since AnyIO's own belongs to a single run."""
+
+    def __init__(self, tokens: int) -> None:
+        self._tokens = tokens
+        self._limiters: RunVar[anyio.CapacityLimiter] = RunVar("anysaga_limiter")
+
+    def get(self) -> anyio.CapacityLimiter:
+        """The limiter of the loop that runs here."""
+        limiter = self._limiters.get(None)
+        if limiter is None:
+            limiter = anyio.CapacityLimiter(self._tokens)
+            self._limiters.set(limiter)
+        return limiter
+
+
+class Waker:
+    """An event of the loop it is made in, which any thread may set without waiting.
+
+    `wake` may be called often, from everywhere, and after the loop has ended (it then does nothing).
+    """
+
+    def __init__(self) -> None:
+        self._token = current_token()
+        self._event = anyio.Event()
+
+    def wake(self) -> None:
+        """Set the event soon, in its own loop."""
+        backend: Any = self._token.backend_class
+        try:
+            backend.run_sync_soon(self._event.set, (), self._token.native_token)
+        except anyio.RunFinishedError:
+            return  # the loop is over, and with it everybody who could wait
+
+    async def wait(self) -> None:
+        """Wait until somebody called `wake`; returns at once if that was before."""
+        await self._event.wait()
+
+
+def in_own_loop(func: Callable[[], object]) -> Callable[[], None]:
+    """A function for other threads that has `func` called soon in the loop that runs here; nothing once it is over."""
+    token = current_token()
+    backend: Any = token.backend_class
+
+    def call_soon() -> None:
+        try:
+            backend.run_sync_soon(func, (), token.native_token)
+        except (RuntimeError, anyio.RunFinishedError):
+            return  # the loop is over, and with it everything that func could reach
+
+    return call_soon

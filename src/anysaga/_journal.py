@@ -1,0 +1,148 @@
+"""The one writer of a saga: notes entries, folds them, and commits them together, strictly one write at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+from anyio import CancelScope, current_time, get_cancelled_exc_class
+from attrs import define, evolve, field
+
+from anysaga._errors import StaleFence, StorageUnavailable
+from anysaga._progress import Progress, apply
+from anysaga._records import Claim, Entry, EntryKind, NewSaga, Write
+from anysaga.abc import Storage
+
+RESEND_PAUSES = (0.05, 0.2, 1.0)
+"""Seconds before the same write is sent again after the store did not answer."""
+
+
+@define(eq=False)
+class Journal:
+    """Keeps a saga's log for its owner.
+
+    `note` folds an entry at once and `commit` makes all noted entries durable in one write. If a commit fails for
+    good, the progress runs ahead of the store; so the journal is `closed` then, and its owner does nothing more.
+    """
+
+    storage: Storage
+    progress: Progress
+    saga_id: str
+    claim: Claim | None = None
+    new: NewSaga | None = None
+    seq: int = 0
+    pending: list[Entry] = field(factory=list, init=False)
+    closed: bool = field(default=False, init=False)
+    _owes: bool = field(init=False)
+    _began: float = field(factory=current_time, init=False)
+    _lock: anyio.Lock = field(factory=lambda: anyio.Lock(fast_acquire=True), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._owes = self.claim is not None
+
+    def now(self) -> int:
+        """The store's time in µs: that of the claim, and what has passed since on the monotonic clock."""
+        if self.claim is None:
+            return 0
+        return self.claim.now + round((current_time() - self._began) * 1_000_000)
+
+    def until(self, moment: int) -> float:
+        """The point of the loop's clock that is the store's `moment` (µs)."""
+        return current_time() + (moment - self.now()) / 1_000_000
+
+    def note(self, kind: EntryKind, path: str = "", **fields: Any) -> None:
+        """Say what happened. It counts at once here, and in the store with the next commit."""
+        self.seq += 1
+        entry = Entry(kind, path, seq=self.seq, fence=self.progress.fence, at=self.now(), **fields)
+        apply(self.progress, entry)
+        self.pending.append(entry)
+
+    async def create(self) -> bool:
+        """Commit the saga itself with what is noted. False, and nothing written, if its id is taken."""
+        assert self.new is not None
+        entries, self.pending = tuple(self.pending), []
+        with CancelScope(shield=True):
+            self.claim = await self.storage.create(_with_entries(self.new, entries, self.progress))
+        self._began = current_time()
+        self._owes = self.claim is not None
+        self.closed = self.claim is None
+        return not self.closed
+
+    async def commit(self, *, wait: float = 0.0, release: bool = False) -> None:
+        """Make all that is noted durable, whatever is cancelled meanwhile.
+
+        Raises `StaleFence` if another owner took the saga over, `StorageError` if the store failed for good; the
+        journal is closed then.
+        """
+        with CancelScope(shield=True):
+            async with self._lock:
+                self._refuse_if_closed()
+                if not self.pending:
+                    return
+                entries, self.pending = tuple(self.pending), []
+                write = Write(self.saga_id, self.progress.fence, entries, self.progress.state, wait, release)
+                self.closed = True
+                await self._send(write)
+                self._written(write)
+
+    async def release(self) -> None:
+        """Give the saga back, together with what is noted. A release that fails is repeated by the store."""
+        if self.closed:
+            return
+        if self.pending:
+            await self.commit(release=True)
+            return
+        self.closed, self._owes = True, False
+        if self.claim is not None:
+            with CancelScope(shield=True):
+                await self.storage.release(self.claim)
+
+    def drop(self) -> None:
+        """Have the store give the saga back on its own time, together with what is noted. Never blocks or raises."""
+        if self.claim is None or not self._owes:
+            return
+        self._owes = False
+        if self.closed or not self.pending:
+            self.storage.defer(self.claim)
+        else:
+            state = self.progress.state
+            self.storage.defer(Write(self.saga_id, self.progress.fence, tuple(self.pending), state, release=True))
+        self.closed = True
+
+    def _written(self, write: Write) -> None:
+        self.closed = write.frees
+        self._owes = not write.frees
+
+    def _refuse_if_closed(self) -> None:
+        if self.closed or (self.claim is not None and self.claim.lost):
+            self.closed, self._owes = True, False
+            raise StaleFence(self.saga_id, self.progress.fence)
+
+    async def _send(self, write: Write) -> None:
+        cancelled: BaseException | None = None
+        pauses = iter(RESEND_PAUSES)
+        while True:
+            try:
+                await self.storage.record(write)
+                break
+            except StaleFence:
+                self._owes = False
+                raise
+            except StorageUnavailable:
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+                await anyio.sleep(pause)
+            except get_cancelled_exc_class() as error:
+                # Only a native cancellation passes a shield. Whether the write took effect is open; the same write
+                # again is harmless, and tells.
+                if cancelled is not None:
+                    raise
+                cancelled = error
+        if cancelled is not None:
+            self._written(write)
+            raise cancelled
+
+
+def _with_entries(new: NewSaga, entries: tuple[Entry, ...], progress: Progress) -> NewSaga:
+    return evolve(new, entries=entries, state=progress.state)

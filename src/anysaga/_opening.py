@@ -1,0 +1,241 @@
+"""How a driver gets hold of a saga: a new one, one of a known id, or one that recovery has claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import define
+
+from anysaga._definition import Definition
+from anysaga._driver import Driver
+from anysaga._errors import (
+    AnysagaError,
+    NotReadable,
+    OperationRefused,
+    SagaAbandoned,
+    SagaCompensated,
+    SagaMismatch,
+    SagaParked,
+)
+from anysaga._journal import Journal
+from anysaga._live_context import LiveContext
+from anysaga._progress import Progress, apply
+from anysaga._records import MAX_CLAIMS, Claim, EntryKind, NewSaga, SagaRecord, SagaState
+from anysaga._results import SagaResult, StepResult
+from anysaga._snapshot import digest
+from anysaga._step import Step
+from anysaga._stepping import Stepping
+from anysaga.abc import Storage
+
+
+@define(eq=False)
+class Opened:
+    """A saga that somebody may look at: with a driver if it is to be driven, without one if it is completed."""
+
+    definition: Definition
+    saga_id: str
+    progress: Progress
+    context: LiveContext
+    driver: Driver | None = None
+
+    def result(self) -> SagaResult[Any]:
+        """The saga as it stands, with the results of all steps that are done."""
+        progress = self.progress
+        reason = progress.end_text or (progress.parked[1] if progress.parked else None)
+        return SagaResult(self.saga_id, progress.state, self.context.value, tuple(self._steps()), reason)
+
+    def _steps(self) -> list[StepResult[Any]]:
+        live = self.driver.stepping.results if self.driver is not None else {}
+        return [
+            live.get(leaf.path) or _stored_result(self, leaf.path)
+            for leaf in self.definition.steps[: self.progress.position]
+        ]
+
+
+async def open_saga(
+    definition: Definition, storage: Storage, steps: Mapping[str, Step[Any, Any]], context: Any, saga_id: str
+) -> Opened:
+    """Start the saga `saga_id` with `context`, or go on with the one that is stored under this id.
+
+    With None as the context only a stored saga is opened. Raises what `SagaTransaction` promises.
+    """
+    if context is not None:
+        opened = await _start(definition, storage, steps, context, saga_id)
+        if opened is not None:
+            return opened
+    return await _reopen(definition, storage, steps, context, saga_id)
+
+
+async def adopt(
+    definition: Definition,
+    storage: Storage,
+    steps: Mapping[str, Step[Any, Any]],
+    claim: Claim,
+    *,
+    context: Any = None,
+    drains: bool = False,
+) -> Opened:
+    """Take up a claimed saga where its log ends. The stored context wins over the caller's, which is filled in place.
+
+    Raises `SagaParked`, after parking it, if the log does not fit the code, cannot be read, or killed its workers.
+    """
+    problem = _misfit(definition, claim)
+    if problem is None:
+        try:
+            return _take_up(definition, storage, steps, claim, context=context, drains=drains)
+        except NotReadable as error:
+            problem = str(error)
+    await _park(definition, storage, claim, problem)
+    raise SagaParked(definition.name, claim.record.summary.saga_id, "", problem)
+
+
+def fold(definition: Definition, record: SagaRecord, fence: int) -> Progress:
+    """The progress that a stored log tells, for the owner with this fence."""
+    progress = Progress(definition, base=record.context, current=record.context, fence=fence)
+    for entry in record.entries:
+        apply(progress, entry)
+    return progress
+
+
+def _refuse_ended(definition: Definition, record: SagaRecord) -> None:
+    """Raise the error of a saga that ended other than completed."""
+    saga_id, note = record.summary.saga_id, record.summary.note or ""
+    if record.summary.state is SagaState.PARKED:
+        parked = [entry.path for entry in record.entries if entry.kind is EntryKind.PARKED]
+        raise SagaParked(definition.name, saga_id, definition.name_at(parked[-1] if parked else ""), note)
+    if record.summary.state is SagaState.COMPENSATED:
+        raise SagaCompensated(definition.name, saga_id, note)
+    if record.summary.state is SagaState.ABANDONED:
+        raise SagaAbandoned(definition.name, saga_id, note)
+
+
+async def _start(
+    definition: Definition, storage: Storage, steps: Mapping[str, Step[Any, Any]], context: Any, saga_id: str
+) -> Opened | None:
+    live = LiveContext(definition, context)
+    text = live.encode()
+    new = NewSaga(
+        saga_id=saga_id,
+        name=definition.name,
+        version=definition.version,
+        outline=definition.outline,
+        digest=digest(text),
+        context=text,
+        state=SagaState.PENDING,
+        timeout=definition.timeout,
+    )
+    progress = Progress(definition, base=text, current=text, fence=1)
+    journal = Journal(storage, progress, saga_id, new=new)
+    driver = Driver(journal, Stepping(definition, journal, steps, live))
+    driver.plan_first()
+    if not await journal.create():
+        return None
+    driver.claimed()
+    return Opened(definition, saga_id, progress, live, driver)
+
+
+async def _reopen(
+    definition: Definition, storage: Storage, steps: Mapping[str, Step[Any, Any]], context: Any, saga_id: str
+) -> Opened:
+    record = await storage.load(saga_id)
+    _refuse_other_payload(definition, record, context)
+    if not record.summary.state.is_end:
+        try:
+            claim = await storage.claim(saga_id)
+        except OperationRefused:
+            record = await storage.load(saga_id)
+        else:
+            return await adopt(definition, storage, steps, claim, context=context)
+    _refuse_ended(definition, record)
+    difference = definition.difference(record.summary.name, record.summary.version, record.outline)
+    if difference is not None:
+        raise SagaMismatch(saga_id, difference)
+    return ended(definition, record, context)
+
+
+def ended(definition: Definition, record: SagaRecord, context: Any = None) -> Opened:
+    """A saga that has ended, to be looked at. Its log fits the definition."""
+    progress = fold(definition, record, record.summary.fence)
+    text = progress.current if progress.going_back else progress.base
+    return Opened(definition, record.summary.saga_id, progress, _live_context(definition, text, context))
+
+
+def unread_result(saga_id: str, reason: str) -> SagaResult[Any]:
+    """The result of a saga that is parked because its log cannot be read: without a context and without steps."""
+    return SagaResult(saga_id, SagaState.PARKED, None, (), reason)
+
+
+def _take_up(
+    definition: Definition,
+    storage: Storage,
+    steps: Mapping[str, Step[Any, Any]],
+    claim: Claim,
+    *,
+    context: Any,
+    drains: bool,
+) -> Opened:
+    record = claim.record
+    saga_id = record.summary.saga_id
+    progress = fold(definition, record, claim.fence)
+    live = _live_context(definition, progress.base, context)
+    journal = Journal(storage, progress, saga_id, claim=claim, seq=record.summary.seq)
+    driver = Driver(journal, Stepping(definition, journal, steps, live, drains=drains))
+    driver.claimed()
+    return Opened(definition, saga_id, progress, live, driver)
+
+
+def _live_context(definition: Definition, text: str, context: Any) -> LiveContext:
+    where = f"the context of saga {definition.name!r}"
+    if context is None:
+        return LiveContext(definition, definition.codec.decode(text, where=where), equals=text)
+    definition.codec.restore(context, text, where=where)
+    return LiveContext(definition, context, equals=text)
+
+
+def _refuse_other_payload(definition: Definition, record: SagaRecord, context: Any) -> None:
+    summary = record.summary
+    if summary.name != definition.name:
+        raise SagaMismatch(summary.saga_id, f"it belongs to a saga {summary.name!r}, not {definition.name!r}")
+    if context is None or summary.version != definition.version:
+        return
+    text = definition.codec.encode(context, where=f"the context of saga {definition.name!r}")
+    if digest(text) != record.digest:
+        raise SagaMismatch(summary.saga_id, f"a saga {summary.name!r} was started under it with another context")
+
+
+def _misfit(definition: Definition, claim: Claim) -> str | None:
+    summary = claim.record.summary
+    if summary.claims > MAX_CLAIMS:
+        return f"it was claimed {summary.claims} times without any outcome, so it may be killing its workers"
+    if claim.record.problem is not None:
+        return claim.record.problem
+    difference = definition.difference(summary.name, summary.version, claim.record.outline)
+    return None if difference is None else f"its log does not fit the code: {difference}"
+
+
+async def _park(definition: Definition, storage: Storage, claim: Claim, reason: str) -> None:
+    record = claim.record
+    progress = Progress(definition, base=record.context, current=record.context, fence=claim.fence)
+    journal = Journal(storage, progress, record.summary.saga_id, claim=claim, seq=record.summary.seq)
+    journal.note(EntryKind.PARKED, error=reason)
+    try:
+        await journal.commit()
+    except AnysagaError:
+        journal.drop()
+        raise
+
+
+def _stored_result(opened: Opened, path: str) -> StepResult[Any]:
+    leaf = opened.definition.by_path[path]
+    step = opened.progress.of(path)
+    where = f"the response of step {leaf.name!r}"
+    response = None if step.response is None else leaf.response.decode(step.response, where=where)
+    return StepResult(
+        saga_id=opened.saga_id,
+        step_name=leaf.name,
+        step_type=leaf.type,
+        response=response,
+        attempts=step.attempts,
+        duration=step.duration or 0.0,
+    )

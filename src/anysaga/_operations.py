@@ -1,0 +1,166 @@
+"""What a person can do with a parked saga. Each is one fenced write; `recover` or `recover_saga` then goes on.
+
+None of these needs the saga's class: they work on the stored log, by step names.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Literal
+
+from attrs import evolve, frozen
+
+from anysaga._errors import OperationRefused
+from anysaga._records import LIVE_STATES, Claim, Entry, EntryKind, Outcome, SagaState, Write
+from anysaga._saga import checked_id
+from anysaga._snapshot import fit_error
+from anysaga.abc import Storage
+
+PARKED = frozenset({SagaState.PARKED})
+ANSWERS = {"done": Outcome.DONE, "not-done": Outcome.NOT_DONE}
+
+
+async def resolve(
+    saga_id: str | uuid.UUID, step: str, answer: Literal["done", "not-done"], *, storage: Storage, note: str = ""
+) -> SagaState:
+    """Say what became of a step of a parked saga. Returns the saga's state from now on.
+
+    ``"done"``: its effect is there (when going back, it is then undone once more). ``"not-done"``: its effect is not
+    there, and its idempotency key can no longer take effect (when going back, it counts as undone). `note` is kept in
+    the log.
+
+    Raises `SagaNotFound`, and `OperationRefused` if the saga is not parked, has no such step, or the step never began.
+    """
+    if answer not in ANSWERS:
+        raise OperationRefused(str(saga_id), "resolve", f'{answer!r} is no answer: say "done" or "not-done"')
+    desk = await _Desk.open(storage, saga_id, "resolve")
+    path = await desk.path_of(step)
+    if not any(entry.path == path and entry.kind is EntryKind.STARTED for entry in desk.entries):
+        await desk.refuse(f"its step {step!r} never began, so there is nothing to resolve")
+    entry = Entry(EntryKind.RESOLVED, path, outcome=ANSWERS[answer], error=note or None)
+    return await desk.write(entry, desk.live_state)
+
+
+async def retry(saga_id: str | uuid.UUID, *, storage: Storage, note: str = "") -> SagaState:
+    """Let a parked saga try again from where it stands, with all attempts allowed anew. Returns its state from now on.
+
+    A pivot in doubt is then acted again under its same key. Raises `SagaNotFound`, and `OperationRefused` if the saga
+    is not parked.
+    """
+    desk = await _Desk.open(storage, saga_id, "retry")
+    return await desk.write(Entry(EntryKind.RETRIED, desk.parked_path, error=note or None), desk.live_state)
+
+
+async def compensate(saga_id: str | uuid.UUID, *, storage: Storage, note: str = "undone by a person") -> SagaState:
+    """Send a parked saga backwards: everything it did is undone by the next recovery. Returns its state from now on.
+
+    Raises `SagaNotFound`, and `OperationRefused` if the saga is not parked, goes back already, or has a pivot that is
+    done or in doubt.
+    """
+    desk = await _Desk.open(storage, saga_id, "compensate")
+    if desk.goes_back:
+        await desk.refuse("it goes back already: resolve() the step that could not be undone, or retry()")
+    pivot = desk.begun_pivot
+    if pivot is not None:
+        await desk.refuse(f"its pivot {pivot!r} is done or in doubt: resolve() it first, or retry()")
+    return await desk.write(Entry(EntryKind.BACK, error=note), SagaState.COMPENSATING)
+
+
+async def abandon(saga_id: str | uuid.UUID, *, storage: Storage, reason: str) -> SagaState:
+    """Close a saga as it is: nothing of it is done or undone any more. Returns ABANDONED.
+
+    Takes a parked saga, or a live one whose owner is gone. Raises `SagaNotFound`, `SagaAlreadyRunning` if its owner is
+    alive, and `OperationRefused` if it has ended.
+    """
+    desk = await _Desk.open(storage, saga_id, "abandon", states=PARKED | LIVE_STATES)
+    return await desk.write(Entry(EntryKind.ABANDONED, error=reason), SagaState.ABANDONED)
+
+
+@frozen
+class _Desk:
+    """A claimed saga before a person, and what its log says without its definition."""
+
+    storage: Storage
+    claim: Claim
+    operation: str
+
+    @classmethod
+    async def open(
+        cls, storage: Storage, saga_id: str | uuid.UUID, operation: str, states: frozenset[SagaState] = PARKED
+    ) -> _Desk:
+        identity = checked_id(saga_id)
+        try:
+            return cls(storage, await storage.claim(identity, states=states), operation)
+        except OperationRefused:
+            state = (await storage.load(identity)).summary.state
+            words = "is not parked" if states is PARKED else "has ended"
+            raise OperationRefused(identity, operation, f"it {words}, it is {state}") from None
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        return self.claim.record.entries
+
+    @property
+    def goes_back(self) -> bool:
+        return any(entry.kind is EntryKind.BACK and not entry.path for entry in self.entries)
+
+    @property
+    def live_state(self) -> SagaState:
+        return SagaState.COMPENSATING if self.goes_back else SagaState.RUNNING
+
+    @property
+    def parked_path(self) -> str:
+        paths = [entry.path for entry in self.entries if entry.kind is EntryKind.PARKED]
+        return paths[-1] if paths else ""
+
+    @property
+    def begun_pivot(self) -> str | None:
+        """The first pivot of which one cannot say that it had no effect."""
+        for path, name, kind in json.loads(self.claim.record.outline):
+            last = [entry for entry in self.entries if entry.path == path and entry.kind in _OUTCOMES]
+            if kind == "pivot" and last and not _is_clean(last):
+                return str(name)
+        return None
+
+    async def path_of(self, step: str) -> str:
+        rows: list[tuple[str, str, str]] = json.loads(self.claim.record.outline)
+        for path, name, _ in rows:
+            if step == name:
+                return path
+        names = ", ".join(repr(name) for _, name, _ in rows)
+        return await self.refuse(f"it has no step {step!r}: its steps are {names}")
+
+    async def write(self, entry: Entry, state: SagaState) -> SagaState:
+        record = self.claim.record
+        text = None if entry.error is None else fit_error(entry.error)
+        entry = evolve(entry, seq=record.summary.seq + 1, fence=self.claim.fence, error=text)
+        await self.storage.record(Write(record.summary.saga_id, self.claim.fence, (entry,), state, release=True))
+        return state
+
+    async def refuse(self, reason: str) -> str:
+        await self.storage.release(self.claim)
+        raise OperationRefused(self.claim.record.summary.saga_id, self.operation, reason)
+
+
+_OUTCOMES = {
+    EntryKind.STARTED,
+    EntryKind.DONE,
+    EntryKind.NOT_DONE,
+    EntryKind.UNKNOWN,
+    EntryKind.WITHDRAWN,
+    EntryKind.PROBED,
+    EntryKind.RESOLVED,
+}
+
+
+def _is_clean(entries: list[Entry]) -> bool:
+    """Whether these outcomes of one step say that it had no effect: each attempt was clean, or somebody resolved it."""
+    settled = 0
+    for number, entry in enumerate(entries):
+        if entry.outcome is Outcome.NOT_DONE or entry.kind is EntryKind.WITHDRAWN:
+            settled = number + 1
+    rest = entries[settled:]
+    started = sum(entry.kind is EntryKind.STARTED for entry in rest)
+    clean = sum(entry.kind is EntryKind.NOT_DONE for entry in rest)
+    return started == clean == len(rest) - clean

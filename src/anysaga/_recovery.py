@@ -1,0 +1,183 @@
+"""Finishing what was interrupted: sagas whose owner is gone."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from anyio import CancelScope, CapacityLimiter, create_task_group
+from attrs import define, field
+
+from anysaga._definition import Definition
+from anysaga._errors import (
+    InvalidArgument,
+    SagaAlreadyRunning,
+    SagaMismatch,
+    SagaNotFound,
+    SagaParked,
+    StaleFence,
+    StorageError,
+)
+from anysaga._opening import Opened, adopt, ended, unread_result
+from anysaga._records import Claim, SagaRecord, SagaState
+from anysaga._results import SagaResult
+from anysaga._saga import Saga, checked_id
+from anysaga._transaction import wire_steps
+from anysaga._wiring import container_of
+from anysaga.abc import Container, Storage
+
+ContextT = TypeVar("ContextT")
+Containers = Container | Mapping[type, Callable[[], Any]]
+
+logger = logging.getLogger("anysaga.recovery")
+
+RETRY_AFTER = 5.0
+"""Seconds after which a saga that could not even be opened (a container that fails) is due again."""
+
+
+async def recover_saga(
+    saga: Saga[ContextT] | type[Saga[ContextT]],
+    saga_id: str | uuid.UUID,
+    *,
+    storage: Storage | None = None,
+    container: Containers | None = None,
+) -> SagaResult[ContextT]:
+    """Finish one interrupted saga, forwards or backwards, wherever it stood. Returns its result.
+
+    COMPENSATED and PARKED are results here, since the original exception is gone with its process; so are sagas that
+    had ended before. The stored context is used. Being cancelled stops between steps and gives the saga back; it
+    undoes nothing.
+
+    `storage` and `container` default to those of `saga`. Raises `SagaNotFound`; `SagaAlreadyRunning` if its owner is
+    alive; `StorageError`.
+    """
+    recovery = _Recovery.of([saga], storage, container)
+    identity = checked_id(saga_id)
+    record = await recovery.storage.load(identity)
+    if record.summary.state.is_end:
+        return recovery.stored(record)
+    return await recovery.finish(await recovery.storage.claim(identity))
+
+
+async def recover(
+    sagas: Iterable[Saga[Any] | type[Saga[Any]]],
+    *,
+    storage: Storage,
+    container: Containers | None = None,
+    limit: int = 100,
+    concurrency: int = 10,
+) -> list[SagaResult[Any]]:
+    """Finish all interrupted sagas of these definitions whose owner is gone and that are due. Returns their results.
+
+    At most `limit` sagas in all, `concurrency` at once. A saga that cannot be decoded, or does not fit its definition,
+    is parked; one that fails in another way is logged and tried again by a later call. Neither stops the others. Call
+    it at start-up and now and then.
+
+        for result in await recover([OrderSaga, RefundSaga], storage=storage, container=services):
+            print(result.saga_id, result.state)
+    """
+    recovery = _Recovery.of(sagas, storage, container)
+    for name, value in (("limit", limit), ("concurrency", concurrency)):
+        if type(value) is not int or value < 1:
+            raise InvalidArgument(name, value, "give a whole number, 1 or more")
+    results: list[SagaResult[Any]] = []
+    limiter = CapacityLimiter(concurrency)
+    async with create_task_group() as group:
+        while limit > 0:
+            async with limiter:
+                claims = await storage.claim_due(recovery.names, min(limit, concurrency))
+            if not claims:
+                break
+            limit -= len(claims)
+            for claim in claims:
+                await limiter.acquire_on_behalf_of(claim)
+                group.start_soon(_finish_one, recovery, claim, limiter, results)
+    return results
+
+
+async def _finish_one(
+    recovery: _Recovery, claim: Claim, limiter: CapacityLimiter, results: list[SagaResult[Any]]
+) -> None:
+    saga_id = claim.record.summary.saga_id
+    try:
+        results.append(await recovery.finish(claim))
+    except (StaleFence, SagaAlreadyRunning, SagaNotFound) as error:
+        logger.info("saga %s is somebody else's now: %s", saga_id, error)
+    except StorageError as error:
+        logger.warning("saga %s was not recovered: %s", saga_id, error)
+    except Exception:
+        logger.exception("saga %s was not recovered; it is tried again later", saga_id)
+    finally:
+        limiter.release_on_behalf_of(claim)
+
+
+@define(eq=False)
+class _Recovery:
+    storage: Storage
+    container: Container
+    sagas: dict[str, Saga[Any]] = field(factory=dict)
+
+    @classmethod
+    def of(
+        cls, sagas: Iterable[Saga[Any] | type[Saga[Any]]], storage: Storage | None, container: Containers | None
+    ) -> _Recovery:
+        made = [saga if isinstance(saga, Saga) else saga() for saga in sagas]
+        if not made:
+            raise InvalidArgument("sagas", made, "name at least one saga")
+        return cls(
+            storage=storage if storage is not None else made[0].storage,
+            container=container_of(container) if container is not None else made[0].container,
+            sagas={saga.definition.name: saga for saga in made},
+        )
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.sagas)
+
+    async def finish(self, claim: Claim) -> SagaResult[Any]:
+        """Drive one claimed saga to its end."""
+        try:
+            definition = self._definition(claim.record)
+            async with self.container.scope() as scope:
+                steps = await wire_steps(definition, scope)
+                opened = await adopt(definition, self.storage, steps, claim, drains=True)
+                await _drive(opened)
+                return opened.result()
+        except SagaParked as parked:
+            return unread_result(parked.saga_id, parked.reason)
+        except (StorageError, StaleFence):
+            raise
+        except BaseException:
+            with CancelScope(shield=True):
+                await self.storage.release(claim, wait=RETRY_AFTER)
+            raise
+
+    def stored(self, record: SagaRecord) -> SagaResult[Any]:
+        """The result of a saga that ended before."""
+        summary = record.summary
+        definition = self._definition(record)
+        difference = definition.difference(summary.name, summary.version, record.outline)
+        if difference is None and record.problem is None:
+            return ended(definition, record).result()
+        if summary.state is SagaState.PARKED:
+            return unread_result(summary.saga_id, summary.note or "")
+        raise SagaMismatch(summary.saga_id, difference or record.problem or "")
+
+    def _definition(self, record: SagaRecord) -> Definition:
+        name = record.summary.name
+        if name not in self.sagas:
+            known = ", ".join(repr(one) for one in self.sagas)
+            raise SagaMismatch(record.summary.saga_id, f"it belongs to a saga {name!r}, not {known}")
+        return self.sagas[name].definition
+
+
+async def _drive(opened: Opened) -> None:
+    driver = opened.driver
+    try:
+        while driver is not None and await driver.advance() is not None:
+            continue
+    except Exception:
+        if not opened.progress.state.is_end:
+            raise

@@ -1,0 +1,60 @@
+"""What a caller gets back: the result of a step, and of a whole saga."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
+
+from attrs import frozen
+
+from anysaga._records import SagaState
+from anysaga._step import Step
+
+ContextT = TypeVar("ContextT")
+ResponseT = TypeVar("ResponseT")
+ResponseT_co = TypeVar("ResponseT_co", covariant=True)
+
+
+@frozen
+class StepResult(Generic[ResponseT_co]):
+    """One step that is done.
+
+    `attempts` counts the acts that began. `duration` is that of the last one, in seconds. `source` tells which branch
+    did the work; a plain step is its own.
+    """
+
+    saga_id: str
+    step_name: str
+    step_type: type[Step[Any, Any]]
+    response: ResponseT_co
+    attempts: int
+    duration: float
+    source: str = "step"
+
+
+@frozen
+class SagaResult(Generic[ContextT]):
+    """A saga that reached an end: its state, its context as it is stored, and the results of its done steps.
+
+    Look a result up by step class, typed: ``result[ReserveInventory].response``. `reason` says why a saga was parked
+    or compensated; it is None for a completed one.
+    """
+
+    saga_id: str
+    state: SagaState
+    context: ContextT
+    steps: tuple[StepResult[Any], ...]
+    reason: str | None = None
+
+    def __getitem__(self, step: type[Step[Any, ResponseT]]) -> StepResult[ResponseT]:
+        """The result of this step. Raises `KeyError` if it is not done."""
+        for result in self.steps:
+            if result.step_type is step:
+                return result
+        raise KeyError(step.__qualname__)
+
+    def __contains__(self, step: object) -> bool:
+        return any(result.step_type is step for result in self.steps)
+
+    def __iter__(self) -> Iterator[StepResult[Any]]:
+        return iter(self.steps)

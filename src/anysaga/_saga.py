@@ -1,0 +1,186 @@
+"""The public saga: what a user declares, and starts."""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from anysaga._declaration import Declaration, compile_saga
+from anysaga._definition import DEFAULT_GRACE, Definition, UndoFailurePolicy
+from anysaga._errors import InvalidArgument
+from anysaga._generics import arguments_of
+from anysaga._records import MAX_SAGA_ID
+from anysaga._results import SagaResult
+from anysaga._retry import Retry
+from anysaga._step import Step
+from anysaga._transaction import SagaTransaction
+from anysaga._wiring import container_of
+from anysaga.abc import Container, Storage
+from anysaga.storages import MemoryStorage
+
+ContextT = TypeVar("ContextT")
+
+
+class Saga(Generic[ContextT]):
+    """A transaction across services: steps in order, undone in reverse when one fails.
+
+    Declare one as a class with `steps`, or make one on the spot: ``Saga[Order](name="order", steps=[...])``. The
+    context is a plain attrs class or dataclass. What cannot work is refused when the class is declared, with a
+    `DefinitionError` that lists all problems.
+
+    - `name`: part of what is stored; the class's name by default.
+    - `version`: raise it when the meaning of the steps changes. A stored saga of another version, or with other steps,
+      is parked instead of being guessed at.
+    - `timeout`: seconds for going forward; a saga that takes longer is undone. Stored, so it holds across crashes.
+    - `compensate_retry`: the default for undoing; 3 attempts, 1 s, doubled.
+    - `on_undo_failure`: ``"park"`` stops at the first undo that fails for good, ``"continue"`` undoes the rest first.
+    - `grace`: seconds that undoing may go on after the caller was cancelled; the rest is recovery's.
+
+    `storage` keeps the state. Without one it is a `MemoryStorage` of this saga object's own: nothing survives the
+    process. `container` makes the steps and what they need: a mapping ``{type: factory}`` or a `Container`.
+
+        class OrderSaga(Saga[Order]):
+            steps = [ReserveInventory, ChargePayment]
+
+        result = await OrderSaga(storage=storage, container=services).run(order, saga_id="order-17")
+    """
+
+    name: str = ""
+    version: int = 1
+    steps: Sequence[type[Step[Any, Any]] | Step[Any, Any]] = ()
+    timeout: float | None = None
+    compensate_retry: Retry | None = None
+    on_undo_failure: UndoFailurePolicy = "park"
+    grace: float = DEFAULT_GRACE
+
+    _compiled: ClassVar[Definition | None] = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._compiled = compile_saga(_declaration(cls, cls, _context_of(cls))) if cls.steps else None
+
+    def __init__(
+        self,
+        *,
+        storage: Storage | None = None,
+        container: Container | Mapping[type, Callable[[], Any]] | None = None,
+        name: str | None = None,
+        steps: Sequence[type[Step[Any, Any]] | Step[Any, Any]] | None = None,
+        version: int | None = None,
+        timeout: float | None = None,
+        compensate_retry: Retry | None = None,
+        on_undo_failure: UndoFailurePolicy | None = None,
+        grace: float | None = None,
+    ) -> None:
+        self._storage = _checked_storage(storage)
+        self._container = container_of(container)
+        given = {
+            "name": name,
+            "steps": steps,
+            "version": version,
+            "timeout": timeout,
+            "compensate_retry": compensate_retry,
+            "on_undo_failure": on_undo_failure,
+            "grace": grace,
+        }
+        changed = {key: value for key, value in given.items() if value is not None}
+        for key, value in changed.items():
+            setattr(self, key, value)
+        self._definition = None if changed else type(self)._compiled
+        if self._definition is None:
+            compile_saga(_declaration(self, type(self), _context_of(type(self)), checking=True))
+
+    def moved_to(
+        self, storage: Storage, container: Container | Mapping[type, Callable[[], Any]] | None = None
+    ) -> Self:
+        """The same saga in another storage, and with another container if one is given."""
+        moved = copy.copy(self)
+        moved._storage = _checked_storage(storage)
+        moved._container = self._container if container is None else container_of(container)
+        return moved
+
+    @property
+    def definition(self) -> Definition:
+        """The compiled saga. Raises `DefinitionError` if a context type given as ``Saga[Order](...)`` does not fit."""
+        if self._definition is None:
+            context = getattr(self, "__orig_class__", type(self))
+            arguments = getattr(context, "__args__", None) or (_context_of(type(self)),)
+            self._definition = compile_saga(_declaration(self, type(self), arguments[0]))
+        return self._definition
+
+    @property
+    def storage(self) -> Storage:
+        """Where this saga is kept."""
+        return self._storage
+
+    @property
+    def container(self) -> Container:
+        """What makes this saga's steps."""
+        return self._container
+
+    def transaction(
+        self, context: ContextT | None = None, *, saga_id: str | uuid.UUID | None = None
+    ) -> SagaTransaction[ContextT]:
+        """A run of this saga to watch step by step; see `SagaTransaction`.
+
+        Without a `saga_id` a new one is made. With the id of a stored saga, that saga goes on: the stored context wins,
+        and the caller's object is filled in place. With None as the context only a stored saga is opened.
+
+        Raises `InvalidArgument` for an id that cannot be one, and for neither context nor id.
+        """
+        if context is None and saga_id is None:
+            raise InvalidArgument("context", None, "give a context to start with, or the saga_id of a stored saga")
+        identity = checked_id(saga_id if saga_id is not None else uuid.uuid4())
+        return SagaTransaction(self.definition, self._storage, self._container, context, identity)
+
+    async def run(
+        self, context: ContextT | None = None, *, saga_id: str | uuid.UUID | None = None
+    ) -> SagaResult[ContextT]:
+        """Run the saga to its end and return its result.
+
+        The same as iterating a `transaction` without looking: the same errors, the same undoing on cancellation.
+        """
+        transaction = self.transaction(context, saga_id=saga_id)
+        async with transaction:
+            await transaction.run_to_end()
+        return transaction.result
+
+
+def checked_id(saga_id: str | uuid.UUID) -> str:
+    """A saga id as the text that is stored. Raises `InvalidArgument`."""
+    if isinstance(saga_id, uuid.UUID):
+        return str(saga_id)
+    expected = f"give a text of 1 to {MAX_SAGA_ID} printable characters, or a UUID"
+    if not isinstance(saga_id, str) or not 0 < len(saga_id) <= MAX_SAGA_ID or not saga_id.isprintable():
+        raise InvalidArgument("saga_id", saga_id, expected)
+    return saga_id
+
+
+def _checked_storage(storage: Storage | None) -> Storage:
+    if storage is None:
+        return MemoryStorage()
+    if isinstance(storage, Storage):
+        return storage
+    raise InvalidArgument(
+        "storage", storage, "give a Storage, such as SQLAlchemyStorage(url); only run_saga and iter_saga take a text"
+    )
+
+
+def _context_of(kind: type) -> Any:
+    return arguments_of(kind, Saga)[0]
+
+
+def _declaration(source: Any, kind: type, context_type: Any, *, checking: bool = False) -> Declaration:
+    return Declaration(
+        name=source.name or kind.__name__,
+        version=source.version,
+        steps=source.steps,
+        context_type=context_type,
+        timeout=source.timeout,
+        compensate_retry=source.compensate_retry,
+        on_undo_failure=source.on_undo_failure,
+        grace=source.grace,
+        context_may_follow=checking,
+    )

@@ -1,0 +1,204 @@
+"""One run of one saga, as `async with` and `async for`."""
+
+from __future__ import annotations
+
+import types
+import warnings
+from contextlib import AsyncExitStack
+from typing import Any, Generic, Self, TypeVar
+
+from anyio import get_cancelled_exc_class
+
+from anysaga._definition import Definition
+from anysaga._driver import Driver
+from anysaga._errors import TransactionMisused, UnfinishedSagaWarning
+from anysaga._opening import Opened, open_saga
+from anysaga._records import SagaState
+from anysaga._results import SagaResult, StepResult
+from anysaga._step import Step
+from anysaga._wiring import wire
+from anysaga.abc import Container, Scope, Storage
+
+ContextT = TypeVar("ContextT")
+
+
+class SagaTransaction(Generic[ContextT]):
+    """Runs a saga step by step: iterate to go on, leave to decide what becomes of it.
+
+    - Iterating yields a `StepResult` for each step that is done. The last one arrives when the saga is durably
+      completed: an exception after it undoes nothing any more.
+    - A step that fails for good makes the saga go back first; then its own exception is raised, with a note that says
+      what was undone. `SagaParked` is raised from it if something could not be undone.
+    - Leaving ``async with`` with an exception, or being cancelled, undoes what was done.
+    - Leaving it before the end without an exception gives the saga back, resumable by its id, and warns
+      (`UnfinishedSagaWarning`) unless `suspend` was called.
+
+    Entering raises `SagaAlreadyRunning`, `SagaMismatch`, `SagaNotFound` (resuming an unknown id), `NotStorable`,
+    `NotProvided` and the errors of a saga that ended before: `SagaCompensated`, `SagaParked`, `SagaAbandoned`. One
+    that was completed before yields nothing and has its stored `result`.
+
+        async with saga.transaction(order, saga_id="order-17") as transaction:
+            async for step in transaction:
+                print(step.step_name, step.response)
+    """
+
+    def __init__(
+        self, definition: Definition, storage: Storage, container: Container, context: ContextT | None, saga_id: str
+    ) -> None:
+        self._definition = definition
+        self._storage = storage
+        self._container = container
+        self._context = context
+        self._saga_id = saga_id
+        self._stack = AsyncExitStack()
+        self._opened: Opened | None = None
+        self._left = False
+        self._busy = False
+        self._suspended = False
+
+    @property
+    def saga_id(self) -> str:
+        """The saga's id."""
+        return self._saga_id
+
+    @property
+    def grace(self) -> float:
+        """Seconds that undoing may go on after a cancellation."""
+        return self._definition.grace
+
+    @property
+    def context(self) -> ContextT:
+        """The context: the caller's own object, or the stored one of a saga that was resumed without."""
+        value: ContextT = self._entered().context.value
+        return value
+
+    @property
+    def state(self) -> SagaState:
+        """Where the saga stands."""
+        return self._entered().progress.state
+
+    @property
+    def result(self) -> SagaResult[ContextT]:
+        """The saga as it stands, with the results of the steps that are done, those of earlier runs included."""
+        return self._entered().result()
+
+    async def run_to_end(self) -> None:
+        """Go on to the end without looking at the steps. The same as an empty ``async for``, and a little faster."""
+        driver = self._driver("cannot be run")
+        while driver is not None and await driver.advance() is not None:
+            continue
+
+    async def abort(self, reason: str = "aborted on purpose") -> None:
+        """Undo the saga. The iteration ends, and leaving ``async with`` is quiet.
+
+        Raises `PivotPassed` after a point of no return, and `SagaParked` if something could not be undone.
+        """
+        driver = self._driver("cannot be aborted")
+        if driver is None:
+            return
+        await driver.abort(reason)
+        if self.state is SagaState.PARKED:
+            raise driver.end_error()
+
+    async def suspend(self) -> None:
+        """Give the saga back as it is, on purpose: it can be resumed by its id, here or elsewhere."""
+        self._suspended = True
+        driver = self._driver("cannot be suspended")
+        if driver is not None:
+            await driver.suspend()
+
+    async def __aenter__(self) -> Self:
+        if self._opened is not None or self._left:
+            raise TransactionMisused(self._definition.name, "was entered twice")
+        try:
+            scope = await self._stack.enter_async_context(self._container.scope())
+            steps = await wire_steps(self._definition, scope)
+            self._opened = await open_saga(self._definition, self._storage, steps, self._context, self._saga_id)
+        except BaseException as error:
+            self._left = True
+            await self._stack.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> StepResult[Any]:
+        driver = self._driver("cannot be iterated")
+        if driver is None:
+            raise StopAsyncIteration
+        if self._busy:
+            raise TransactionMisused(self._definition.name, "is iterated by two tasks at once")
+        self._busy = True
+        try:
+            result = await driver.advance()
+        finally:
+            self._busy = False
+        if result is None:
+            raise StopAsyncIteration
+        driver.stepping.context.show()
+        return result
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        self._left = True
+        driver = self._opened.driver if self._opened is not None else None
+        try:
+            if driver is not None and not driver.is_over:
+                await self._leave(driver, exc)
+        finally:
+            await self._stack.__aexit__(exc_type, exc, traceback)
+
+    def __del__(self) -> None:
+        opened = getattr(self, "_opened", None)
+        if opened is not None and opened.driver is not None and not self._left:
+            opened.driver.drop()
+
+    async def _leave(self, driver: Driver, exc: BaseException | None) -> None:
+        if exc is None:
+            await self._leave_unfinished(driver)
+            return
+        if isinstance(exc, GeneratorExit):
+            driver.drop()
+            return
+        cancelled = isinstance(exc, get_cancelled_exc_class()) or not isinstance(exc, Exception)
+        words = driver.stepping.context.in_words(exc)
+        await driver.leave(exc, "cancelled by its caller" if cancelled else f"its caller raised {words}")
+        if driver.progress.parked is not None and not cancelled:
+            raise driver.end_error() from exc
+        if driver.progress.end is not None:
+            exc.add_note(driver.note_on_undo())
+
+    async def _leave_unfinished(self, driver: Driver) -> None:
+        if not self._suspended:
+            warnings.warn(
+                f"saga {self._definition.name!r} ({self._saga_id}) was left before its end; it can be resumed by its "
+                "id. Iterate to the end, or call `await transaction.suspend()` or `await transaction.abort()`",
+                UnfinishedSagaWarning,
+                stacklevel=4,
+            )
+        await driver.suspend()
+
+    def _entered(self) -> Opened:
+        if self._opened is None:
+            raise TransactionMisused(self._definition.name, "was not entered")
+        return self._opened
+
+    def _driver(self, problem: str) -> Driver | None:
+        opened = self._entered()
+        if self._left:
+            raise TransactionMisused(self._definition.name, f"{problem} after its end")
+        driver = opened.driver
+        return None if driver is None or driver.is_over else driver
+
+
+async def wire_steps(definition: Definition, scope: Scope) -> dict[str, Step[Any, Any]]:
+    """Make all steps of a saga from a container's scope, by path."""
+    return {
+        leaf.path: await wire(leaf.step, scope) if isinstance(leaf.step, type) else leaf.step
+        for leaf in definition.steps
+    }
