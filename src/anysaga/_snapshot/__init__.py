@@ -1,0 +1,15 @@
+"""Values as JSON text and back: contexts, responses and events become what a store keeps.
+
+A floor of values: knows types and texts, no sagas. Inner files import downwards, in this order:
+`_codec` > `_converter` > `_records`, `_unions`, `_collections`, `_leaves` > `_secrets`, `_fields`, `_text` > `_misfit`.
+"""
+
+from __future__ import annotations
+
+from ._codec import Codec as Codec
+from ._codec import codec_for as codec_for
+from ._secrets import SECRET as SECRET
+from ._secrets import redact as redact
+from ._secrets import secret as secret
+from ._text import digest as digest
+from ._text import fit_error as fit_error

@@ -1,0 +1,196 @@
+"""The fields of attrs classes, dataclasses, named tuples and typed dicts, with their types resolved."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Generic,
+    NewType,
+    Protocol,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
+
+import attrs
+
+from ._misfit import Misfit, type_name
+
+AT_RUN_TIME = (
+    "is not known at run time: import it outside of `if TYPE_CHECKING:`, and define it at the top level of its module"
+)
+
+
+@attrs.frozen
+class Field:
+    """One field. `annotation` keeps what `Annotated` says, `kind` does not.
+
+    `default` makes the value for a stored text that has no such field; it is None where a value is required.
+    """
+
+    name: str
+    annotation: Any
+    kind: Any
+    default: Callable[[Any], Any] | None
+    metadata: Any
+
+
+def bare(kind: Any) -> Any:
+    """The type behind `Annotated`, `Final`, `NewType` and type aliases."""
+    while True:
+        if get_origin(kind) is Annotated:
+            kind = kind.__origin__
+        elif get_origin(kind) is Final:
+            (kind,) = get_args(kind)
+        elif isinstance(kind, NewType):
+            kind = kind.__supertype__
+        elif type(kind).__name__ == "TypeAliasType":
+            kind = kind.__value__
+        elif kind is None:
+            return type(None)
+        else:
+            return kind
+
+
+def has_fields(kind: Any) -> bool:
+    """Whether this is an attrs class or a dataclass, or a generic one with its arguments."""
+    cls = get_origin(kind) or kind
+    return isinstance(cls, type) and (attrs.has(cls) or dataclasses.is_dataclass(cls))
+
+
+def is_named_tuple(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
+
+
+def fields_of(kind: Any) -> tuple[Field, ...]:
+    """All fields in their order, `init=False` and inherited ones too. Raises `Misfit` that names a field."""
+    cls: Any = get_origin(kind) or kind
+    found: list[tuple[str, Any, Any, Any]]
+    bindings = _bindings(kind)
+    if attrs.has(cls):
+        found = [(a.name, a.type, _attrs_default(a), a.metadata) for a in attrs.fields(cls)]
+    elif has_fields(cls):
+        found = [(f.name, f.type, _dataclass_default(f), f.metadata) for f in dataclasses.fields(cls)]
+    else:
+        found = [(name, None, None, {}) for name in (cls.__annotations__ if is_typeddict(cls) else cls._fields)]
+    return tuple(
+        Field(name, *_types(cls, name, declared, bindings), default, metadata)
+        for name, declared, default, metadata in found
+    )
+
+
+def hidden_state(cls: type, fields: Iterable[Field]) -> tuple[str, ...]:
+    """Slots that are no fields: what attrs keeps there (cached properties) is stale once fields are replaced."""
+    names = {field.name for field in fields}
+    slots = [vars(base).get("__slots__", ()) for base in cls.__mro__]
+    flat = {slot for each in slots for slot in ((each,) if isinstance(each, str) else each)}
+    return tuple(flat - names - {"__dict__", "__weakref__"})
+
+
+def _types(cls: type, name: str, declared: Any, bindings: dict[Any, Any]) -> tuple[Any, Any]:
+    """The annotation and the kind of a field."""
+    owner = next((base for base in cls.__mro__ if name in _own_annotations(base)), None)
+    if owner is None and declared is None:
+        raise Misfit("it has no type annotation", f".{name}")
+    if declared is None and owner is not None:
+        declared = _own_annotations(owner)[name]
+    try:
+        annotation = _resolve(owner or cls, declared, include_extras=True)
+        kind = _resolve(owner or cls, declared, include_extras=False)
+    except NameError as error:
+        raise Misfit(f"its type {error.name!r} {AT_RUN_TIME}", f".{name}") from None
+    except Exception:  # noqa: BLE001 - evaluating an annotation may raise anything
+        raise Misfit(f"its annotation {declared!r} cannot be resolved", f".{name}") from None
+    return annotation, _bind(kind, bindings.get(owner, {}))
+
+
+def _own_annotations(cls: type) -> dict[str, Any]:
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format, get_annotations  # noqa: PLC0415 - new in 3.14
+
+        return dict(get_annotations(cls, format=Format.FORWARDREF))
+    return dict(vars(cls).get("__annotations__", {}))
+
+
+def _resolve(owner: type, declared: Any, *, include_extras: bool) -> Any:
+    """Resolve one annotation alone, so that a failure has a field to name."""
+    parameters = {each.__name__: each for each in getattr(owner, "__parameters__", ())}
+    module = vars(sys.modules[owner.__module__])
+    holder: Any = SimpleNamespace(__annotations__={"it": declared})
+    hints = get_type_hints(holder, module, {**vars(owner), **parameters}, include_extras=include_extras)
+    return hints["it"]
+
+
+def _bindings(kind: Any) -> dict[Any, dict[Any, Any]]:
+    """What each class of the hierarchy has for its type variables: two classes may share one variable."""
+    cls = get_origin(kind) or kind
+    own = dict(zip(getattr(cls, "__parameters__", ()), get_args(kind), strict=False))
+    found = {cls: own}
+    for base in vars(cls).get("__orig_bases__", cls.__bases__):
+        if isinstance(get_origin(base) or base, type) and get_origin(base) not in (Generic, Protocol):
+            found.update(_bindings(_bind(base, own)))
+    return found
+
+
+def _bind(kind: Any, bound: dict[Any, Any]) -> Any:
+    if isinstance(kind, TypeVar):
+        return bound.get(kind, kind)
+    parameters = getattr(kind, "__parameters__", ())
+    if not parameters or (isinstance(kind, type) and get_origin(kind) is None):
+        return kind
+    generic: Any = kind
+    return generic[tuple(bound.get(parameter, parameter) for parameter in parameters)]
+
+
+def _attrs_default(attribute: Any) -> Callable[[Any], Any] | None:
+    """As attrs' own `__init__` does it: a factory may take the half-made value, a converter has the last word."""
+    default: Any = attribute.default
+    convert: Any = attribute.converter
+    takes_all = isinstance(convert, attrs.Converter)
+    if default is attrs.NOTHING:
+        return None
+
+    def make(instance: Any) -> Any:
+        value = default
+        if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+            value = default.factory(instance) if default.takes_self else default.factory()
+        if convert is None:
+            return value
+        return convert(value, instance, attribute) if takes_all else convert(value)
+
+    return make
+
+
+def _dataclass_default(field: dataclasses.Field[Any]) -> Callable[[Any], Any] | None:
+    if field.default_factory is not dataclasses.MISSING:
+        factory = field.default_factory
+        return lambda _: factory()
+    if field.default is dataclasses.MISSING:
+        return None
+    return lambda _: field.default
+
+
+def refusal(kind: Any) -> Misfit:
+    """Why a type has no format, with the way out."""
+    if isinstance(kind, TypeVar):
+        return Misfit(f"its type variable {kind.__name__} is open: write the class with its argument in brackets")
+    return Misfit(f"its type {type_name(kind)} has no stored form{_HINTS.get(type_name(get_origin(kind) or kind), '')}")
+
+
+_HINTS = {
+    "Sequence": ": write list or tuple",
+    "MutableSequence": ": write list",
+    "Iterable": ": write list",
+    "Mapping": ": write dict",
+    "MutableMapping": ": write dict",
+    "Set": ": write set or frozenset",
+    "MutableSet": ": write set",
+}

@@ -1,0 +1,115 @@
+"""JSON text: writing and reading it within the limits, its digest, and texts of errors that any store takes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Any, NoReturn
+
+from anysaga._errors import NotReadable
+from anysaga._records import MAX_CONTEXT_BYTES, MAX_ERROR_BYTES, MAX_NESTING
+
+from ._misfit import NOT_FINITE, TOO_BIG, TOO_DEEP, TOO_LONG_NUMBER, Misfit
+
+CUT_MARK = " [cut]"
+
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    raise Misfit(NOT_FINITE)
+
+
+# check_circular is off because the hooks build a fresh tree. Both are made once: json.dumps would make one a call.
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
+_canonical = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def write_text(plain: Any, dumps: Any) -> str:
+    """JSON text of plain values, within the limits of size and nesting, or `Misfit`."""
+    try:
+        text: str = dumps(plain)
+    except ValueError:
+        # Hooks have refused NaN, so what is left is the limit on the digits of an int.
+        raise Misfit(TOO_LONG_NUMBER) from None
+    check_size(text)
+    if _may_be_deep(text):
+        _check_nesting(plain)
+    return text
+
+
+def read_text(text: str, loads: Any) -> Any:
+    """The plain values of JSON text within the limits, or `Misfit`."""
+    check_size(text)
+    try:
+        plain = loads(text)
+    except json.JSONDecodeError:
+        raise Misfit("it is not JSON") from None
+    except ValueError:
+        raise Misfit(TOO_LONG_NUMBER) from None
+    if _may_be_deep(text):
+        _check_nesting(plain)
+    return plain
+
+
+def dumps(plain: Any) -> str:
+    """Compact JSON text of plain values."""
+    return _encoder.encode(plain)
+
+
+def loads(text: str) -> Any:
+    """The plain values of JSON text."""
+    return _decoder.decode(text)
+
+
+def check_size(text: str) -> None:
+    """Raise `Misfit` for a text that is too big. An UTF-8 character has at most 4 bytes, so most are not encoded."""
+    if len(text) * 4 > MAX_CONTEXT_BYTES and len(text.encode("utf-8", "surrogatepass")) > MAX_CONTEXT_BYTES:
+        raise Misfit(TOO_BIG)
+
+
+def _may_be_deep(text: str) -> bool:
+    return text.count("[") + text.count("{") > MAX_NESTING
+
+
+def _check_nesting(plain: Any) -> None:
+    """Walk level by level, since recursion is what must not happen here."""
+    level = _containers([plain])
+    for _ in range(MAX_NESTING):
+        if not level:
+            return
+        level = [inner for outer in level for inner in _containers(outer.values() if type(outer) is dict else outer)]
+    if level:
+        raise Misfit(TOO_DEEP)
+
+
+def _containers(values: Iterable[Any]) -> list[Any]:
+    return [value for value in values if isinstance(value, dict | list)]
+
+
+def digest(text: str) -> str:
+    """SHA-256, in hex, of JSON text with its keys sorted: the same for two texts that differ in order or spaces only.
+
+    A dict whose keys are no `str` is stored as a list of pairs, so there the order counts. Raises `NotReadable` if
+    the text is not JSON.
+    """
+    try:
+        return sha256(_canonical.encode(loads(text)).encode()).hexdigest()
+    except (ValueError, RecursionError, Misfit):
+        raise NotReadable("a digest", "it is not JSON") from None
+
+
+def fit_error(text: str) -> str:
+    """Make any text one that every store takes.
+
+    NUL characters and lone surrogates become U+FFFD. What is longer than `MAX_ERROR_BYTES` bytes of UTF-8 is cut
+    between two characters and ends with ``[cut]``; the mark is within the limit.
+    """
+    writable = _UNWRITABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+    data = writable.encode()
+    if len(data) <= MAX_ERROR_BYTES:
+        return writable
+    return data[: MAX_ERROR_BYTES - len(CUT_MARK)].decode("utf-8", "ignore") + CUT_MARK

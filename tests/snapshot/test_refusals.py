@@ -1,0 +1,370 @@
+"""What cannot be stored or read is refused, with the field and the types and never a value."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, time, tzinfo
+from decimal import Decimal
+from pathlib import PosixPath, PurePath
+from typing import TYPE_CHECKING, Any, Literal, Self
+from zoneinfo import ZoneInfo
+
+import attrs
+import pytest
+from attrs import define
+from shapes import Address, Card, Cash, Colour, Node, Page, Payment, Rights, Size, Vault
+
+from anysaga._errors import NotReadable, NotStorable
+from anysaga._records import MAX_CONTEXT_BYTES, MAX_NESTING
+from anysaga._snapshot import Codec, codec_for
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+
+@define
+class Locked:
+    lock: threading.Lock
+
+
+@define
+class Item:
+    price: complex
+
+
+@define
+class Order:
+    name: str
+    items: list[Item] = attrs.field(factory=list)
+
+
+@define
+class Unseen:
+    share: Fraction
+
+
+@define
+class Line:
+    count: int
+    note: Any = None
+
+
+@define
+class Basket:
+    lines: list[Line]
+    by_name: dict[str, tuple[int, Line]]
+
+
+class Plain:
+    pass
+
+
+class Own:
+    def __str__(self) -> str:
+        return "hunter2"
+
+
+class TrickyNew:
+    def __new__(cls, *_: Any) -> Self:
+        return super().__new__(cls)
+
+
+@dataclass
+class WithNew(TrickyNew):
+    a: int
+
+
+class Code(str):
+    __slots__ = ()
+
+
+class Secretive(Address):
+    token: str
+
+
+@pytest.mark.parametrize(
+    ("kind", "where", "words"),
+    [
+        (Order, "Order.items[].price", "complex"),
+        (Unseen, "Unseen.share", "TYPE_CHECKING"),
+        (Plain, "Plain", "Plain"),
+        (PurePath, "PurePath", "PurePath"),
+        (PosixPath, "PosixPath", "PosixPath"),
+        (Code, "Code", "Code"),
+        (Page, "Page.items[]", "T"),
+        (WithNew, "WithNew", "__new__"),
+        (Sequence[int], "it", "list or tuple"),
+        (dict[str, Mapping[str, int]], "it[]", "dict"),
+        (dict[complex, int], "it[key]", "complex"),
+        (tuple[int, complex], "it[1]", "complex"),
+        (Card | complex, "it[complex]", "complex"),
+        (Literal["a\0"], "it", "NUL"),
+        (Literal["RED", Colour.RED], "it", "alike"),
+        ([], "it", "no stored form"),
+        (7, "it", "7"),
+    ],
+)
+def test_a_type_without_a_form_is_refused_at_once(kind: Any, where: str, words: str) -> None:
+    with pytest.raises(NotStorable) as caught:
+        codec_for(kind, where=where.partition(".")[0].partition("[")[0])
+    assert caught.value.where == where
+    assert words in caught.value.reason
+    assert caught.value.__cause__ is caught.value.__context__ is None
+
+
+def test_a_lock_is_refused_with_its_field() -> None:
+    with pytest.raises(NotStorable, match=r"Locked\.lock cannot be stored: .*lock"):
+        codec_for(Locked, where="Locked")
+
+
+def test_a_type_that_failed_fails_again() -> None:
+    """Nothing half-made stays behind, also not of the types around it."""
+    for kind in (Order, Order, list[Order], Item):
+        with pytest.raises(NotStorable):
+            codec_for(kind, where="it")
+
+
+def test_a_field_without_annotation_is_refused() -> None:
+    cls = attrs.make_class("Bare", ["a"])
+    with pytest.raises(NotStorable, match=r"Bare\.a cannot be stored: it has no type annotation"):
+        codec_for(cls, where="Bare")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "where"),
+    [
+        (Line, Line("abc"), "it.count"),  # type: ignore[arg-type]
+        (Basket, Basket([Line(1), Line(1.0)], {}), "it.lines[].count"),  # type: ignore[arg-type]
+        (Basket, Basket([], {"hunter2": (1, Line("x"))}), "it.by_name[][1].count"),  # type: ignore[arg-type]
+        (Line, Line(1, Own()), "it.note"),
+        (Line, Line(1, (1,)), "it.note"),
+        (Line, Line(1, {1: 2}), "it.note"),
+        (Line, Line(1, [Decimal(1)]), "it.note"),
+        (Line, Node("a"), "it"),
+        (str, b"a", "it"),
+        (bool, 1, "it"),
+        (float, "1", "it"),
+        (float, 10**400, "it"),
+        (bytes, "a", "it"),
+        (None, 0, "it"),
+        (list[int], (1,), "it"),
+        (set[int], [1], "it"),
+        (tuple[int, ...], [1], "it"),
+        (tuple[int, str], (1,), "it"),
+        (dict[str, int], [("a", 1)], "it"),
+        (int | str, 1.5, "it"),
+        (Card | Cash, Node("a"), "it"),
+        (Card | Cash, Card(1), "it.number"),  # type: ignore[arg-type]
+        (Literal["a"], "b", "it"),
+        (Literal[1], [], "it"),
+        (Colour, "RED", "it"),
+        (Address, {}, "it.street"),
+        (Address, {"street": "a", "more": 1}, "it"),
+        (time, time(1, tzinfo=ZoneInfo("Europe/Berlin")), "it"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_its_path(kind: Any, value: Any, where: str) -> None:
+    codec = codec_for(kind, where="it")
+    with pytest.raises(NotStorable) as caught:
+        codec.encode(value, where="it")
+    assert caught.value.where == where
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (bool, '"no"'),
+        (bool, "0"),
+        (int, '"1"'),
+        (int, "1.0"),
+        (int, "true"),
+        (float, "true"),
+        (float, "1e999"),
+        (str, "1"),
+        (None, "0"),
+        (Decimal, "1"),
+        (Decimal, '" 1_0"'),
+        (Decimal, '"NaN"'),
+        (datetime, '"2024-01-01"'),
+        (datetime, '"yesterday"'),
+        (bytes, '"é"'),
+        (bytes, '"YQ"'),
+        (list[int], "{}"),
+        (list[int], '"12"'),
+        (set[int], "[1,1]"),
+        (tuple[int, str], "[1]"),
+        (dict[int, str], '[[1,"a"],[1,"b"]]'),
+        (dict[int, str], '{"1":"a"}'),
+        (dict[str, int], "[]"),
+        (int | str, "1.5"),
+        (Card | Cash, '{"number":"1"}'),
+        (Card | Cash, '{"Node":{"name":"a"}}'),
+        (Card | Cash, "{}"),
+        (Literal["a"], '"b"'),
+        (Literal[1], "true"),
+        (Literal[1], "[]"),
+        (Size, "1"),
+        (Size, '"HUGE"'),
+        (Rights, "8"),
+        (Card, "{}"),
+        (Card, '{"number":"1","more":1}'),
+        (Card, "[]"),
+        (Address, '{"street":"a","more":1}'),
+        (int, "1" * 5000),
+        (int, "{"),
+        (int, ""),
+        (Any, "[NaN]"),
+        (Any, "-Infinity"),
+    ],
+)
+def test_reading_never_coerces(kind: Any, text: str) -> None:
+    codec = codec_for(kind, where="it")
+    with pytest.raises(NotReadable) as caught:
+        codec.decode(text, where="it")
+    assert caught.value.__cause__ is caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "text", "reason"),
+    [
+        (str, "a\0", r'"a\u0000"', "NUL"),
+        (Any, ["a\0"], r'["a\u0000"]', "NUL"),
+        (dict[str, int], {"\0": 1}, r'{"\u0000":1}', "NUL"),
+        (Any, {"\0": 1}, r'{"\u0000":1}', "NUL"),
+        (str, "\ud800", r'"\ud800"', "surrogate"),
+        (Any, {"\udfff": 1}, r'{"\uDFFF":1}', "surrogate"),
+        (float, float("nan"), "NaN", "NaN"),
+        (Any, [float("inf")], "[Infinity]", "NaN or infinite"),
+    ],
+)
+def test_both_ways_refuse_in_the_same_words(kind: Any, value: Any, text: str, reason: str) -> None:
+    codec = codec_for(kind, where="it")
+    with pytest.raises(NotStorable, match=reason) as there:
+        codec.encode(value, where="it")
+    with pytest.raises(NotReadable, match=reason) as back:
+        codec.decode(text, where="it")
+    assert there.value.reason == back.value.reason
+
+
+def test_an_escaped_backslash_is_no_nul() -> None:
+    codec = codec_for(str, where="it")
+    assert codec.decode(codec.encode(r"\u0000", where="it"), where="it") == r"\u0000"
+
+
+def _nested(levels: int) -> Any:
+    value: Any = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+def _chain(length: int) -> Node:
+    node = Node("end")
+    for _ in range(length):
+        node = Node("n", parent=node)
+    return node
+
+
+def _cycle() -> Node:
+    node = Node("a")
+    node.children.append(node)
+    return node
+
+
+def _cyclic_list() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (Any, _nested(MAX_NESTING + 1)),
+        (Any, _nested(900)),
+        (Any, _cyclic_list()),
+        (Node, _cycle()),
+        (Node, _chain(100)),
+        (Node, _chain(5000)),
+    ],
+)
+def test_deep_and_cyclic_values_are_refused(kind: Any, value: Any) -> None:
+    with pytest.raises(NotStorable, match="deeper than 64 levels"):
+        codec_for(kind, where="it").encode(value, where="it")
+
+
+@pytest.mark.parametrize("levels", [MAX_NESTING + 1, 100_000])
+def test_deep_texts_are_refused(levels: int) -> None:
+    with pytest.raises(NotReadable, match="deeper than 64 levels"):
+        codec_for(Any, where="it").decode("[" * levels + "]" * levels, where="it")
+
+
+def test_big_values_and_texts_are_refused() -> None:
+    """Bytes are counted, not characters."""
+    codec = codec_for(str, where="it")
+    big = "ä" * (MAX_CONTEXT_BYTES // 2)
+    with pytest.raises(NotStorable, match="bytes"):
+        codec.encode(big, where="it")
+    with pytest.raises(NotReadable, match="bytes"):
+        codec.decode(f'"{big}"', where="it")
+
+
+def test_a_number_of_too_many_digits_is_refused() -> None:
+    with pytest.raises(NotStorable, match="digits"):
+        codec_for(int, where="it").encode(10**5000, where="it")
+
+
+def test_a_field_without_a_value_is_refused() -> None:
+    @define
+    class Late:
+        a: int = attrs.field(init=False)
+
+    with pytest.raises(NotStorable, match=r"Late\.a cannot be stored: it has no value yet"):
+        codec_for(Late, where="Late").encode(Late(), where="Late")
+
+
+def test_a_time_zone_that_knows_no_offset_is_refused() -> None:
+    class Nowhere(tzinfo):
+        def utcoffset(self, _: datetime | None) -> None:
+            return None
+
+        dst = tzname = utcoffset
+
+    with pytest.raises(NotStorable, match="offset"):
+        codec_for(datetime, where="it").encode(datetime(2024, 1, 1, tzinfo=Nowhere()), where="it")
+
+
+def test_errors_of_user_code_are_named_and_not_quoted() -> None:
+    @define
+    class Angry:
+        a: int = attrs.Factory(lambda: int("hunter2"))
+
+    with pytest.raises(NotReadable, match="ValueError") as caught:
+        codec_for(Angry, where="it").decode("{}", where="it")
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is caught.value.__context__ is None
+
+
+def test_no_error_quotes_a_secret_when_writing() -> None:
+    codec: Codec[Payment] = codec_for(Payment, where="Payment")
+    with pytest.raises(NotStorable) as caught:
+        codec.encode(Payment(1, "hunter2\0"), where="Payment")
+    assert "hunter2" not in repr(caught.value) + str(caught.value)
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("text", ['{"amount":"hunter2","card":"x"}', '{"amount":1,"card":["hunter2"]}', "hunter2"])
+def test_no_error_quotes_a_secret_when_reading(text: str) -> None:
+    codec: Codec[Payment] = codec_for(Payment, where="Payment")
+    with pytest.raises(NotReadable) as caught:
+        codec.decode(text, where="Payment")
+    assert "hunter2" not in repr(caught.value) + str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_a_typed_dict_keeps_no_secret() -> None:
+    with pytest.raises(NotStorable, match="attrs class or a dataclass"):
+        codec_for(Vault, where="Vault")
