@@ -109,8 +109,8 @@ class Entry:
     kind: EntryKind
     path: str = ""
     attempt: int = 0
-    context: str | None = None
-    response: str | None = None
+    context: str | None = field(default=None, repr=False)
+    response: str | None = field(default=None, repr=False)
     error: str | None = None
     outcome: Outcome | None = None
     wait: float | None = None
@@ -132,7 +132,7 @@ class NewSaga:
     version: int
     outline: str
     digest: str
-    context: str
+    context: str = field(repr=False)
     state: SagaState
     timeout: float | None = None
     entries: tuple[Entry, ...] = ()
@@ -172,7 +172,7 @@ class SagaRecord:
     summary: SagaSummary
     outline: str
     digest: str
-    context: str
+    context: str = field(repr=False)
     entries: tuple[Entry, ...] = ()
     problem: str | None = None
 
@@ -189,21 +189,26 @@ class Claim:
     fence: int
     now: int
     lost: bool = field(default=False, init=False)
-    _watcher: Callable[[], None] | None = field(default=None, init=False)
+    _watchers: list[Callable[[], None]] = field(factory=list, init=False, repr=False)
 
     def watch(self, watcher: Callable[[], None]) -> None:
         """Have `watcher` called once, from any thread, when the claim is lost (at once if it already is)."""
-        self._watcher = watcher
+        self._watchers.append(watcher)
         if self.lost:
-            watcher()
+            self._tell()
 
     def lose(self) -> None:
-        """Mark the claim as lost and tell the watcher. Safe to call twice and from any thread."""
-        if self.lost:
-            return
+        """Mark the claim as lost and tell those who watch. Safe to call twice and from any thread."""
         self.lost = True
-        if self._watcher is not None:
-            self._watcher()
+        self._tell()
+
+    def _tell(self) -> None:
+        while True:
+            try:
+                watcher = self._watchers.pop()  # atomic, so each is called once though two threads come here
+            except IndexError:
+                return
+            watcher()
 
 
 @frozen

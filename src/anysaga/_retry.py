@@ -57,7 +57,7 @@ class Retry:
         try:
             wait = min(self.delay * self.backoff ** (attempt - 1), self.max_delay)
         except OverflowError:
-            wait = self.max_delay
+            wait = self.max_delay if self.delay else 0.0
         return wait * (1 + random.uniform(0, self.jitter))  # noqa: S311 - spreads load, guards nothing
 
 

