@@ -169,7 +169,7 @@ class BlockingRunner:
         if portal is None:
             raise TransactionMisused(self._caller, "is used outside its `with`")
         _refuse_in_loop(self._caller)
-        future: Future[_T] = portal.start_task_soon(function)  # type: ignore[arg-type]  # any awaitable will do
+        future: Future[_T] = portal.start_task_soon(function)
         return _wait(future, grace)
 
 

@@ -159,7 +159,9 @@ def _backward(progress: Progress) -> Decision:
     if leaf.pivot:
         return Park(path, "a point of no return is never undone: say what became of it")
     if step.undo_intent != progress.fence and not may_undo(leaf, step, progress.fence):
-        return Park(path, f"its compensation failed {step.undo_attempts} times: {step.undo_error or 'its process died'}")
+        return Park(
+            path, f"its compensation failed {step.undo_attempts} times: {step.undo_error or 'its process died'}"
+        )
     outcome = Outcome.UNKNOWN if in_doubt else Outcome.DONE
     if step.undo_intent == progress.fence:
         return Compensate(leaf, step.undo_attempts, outcome, intent_written=True)

@@ -194,8 +194,7 @@ def _is_exception(kind: object) -> bool:
 
 
 def _step_type(step: object) -> type[Step[Any, Any]]:
-    kind = step if isinstance(step, type) else type(step)
-    return kind
+    return step if isinstance(step, type) else type(step)
 
 
 def _step_name(step: object) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
+from anysaga._errors import NotDone
 from anysaga._records import Outcome
 from anysaga._retry import Retry
 from anysaga._snapshot import Codec
@@ -60,7 +61,7 @@ class Leaf:
         """
         if isinstance(error, BaseExceptionGroup):
             return all(self.is_clean(part) for part in error.exceptions)
-        return self.atomic or isinstance(error, self.not_done_on)
+        return self.atomic or isinstance(error, (NotDone, *self.not_done_on))
 
 
 @frozen(eq=False)

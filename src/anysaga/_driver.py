@@ -16,6 +16,7 @@ from anysaga._decisions import (
     Act,
     Back,
     Compensate,
+    Decision,
     Finish,
     Park,
     Probe,
@@ -172,37 +173,51 @@ class Driver:
 
     async def _forward(self) -> StepResult[Any] | None:
         while True:
-            progress = self.progress
-            if progress.parked is not None:
-                await self._end()
-                raise self.end_error()
-            if progress.going_back:
-                await self._undo()
-                await checkpoint()
-                raise self.end_error()
-            decision = decide(progress)
-            if isinstance(decision, Act):
-                if self._expired():
-                    self._expire()
-                    continue
-                if not await self._ready(decision):
-                    continue
-                if (result := self._take_result()) is not None:
-                    return result
-                await self.stepping.act(decision.leaf, decision.attempt)
-            elif isinstance(decision, Probe):
-                await self.journal.commit()
-                await self.stepping.probe(decision.leaf)
-            elif isinstance(decision, Back):
-                self.journal.note(EntryKind.BACK, decision.path, error=decision.cause)
-            elif isinstance(decision, Park):
-                self.journal.note(EntryKind.PARKED, decision.path, error=decision.reason)
-            elif isinstance(decision, Finish):
+            if self.progress.parked is not None or self.progress.going_back:
+                raise await self._failed()
+            if await self._go_on(decide(self.progress)):
+                result, self.stepping.result = self.stepping.result, None
+                return result
+
+    async def _go_on(self, decision: Decision) -> bool:
+        """Carry one decision out. True once there is something durable to tell the caller."""
+        match decision:
+            case Act():
+                return await self._act(decision)
+            case Finish():
                 self.journal.note(EntryKind.COMPLETED)
                 await self._end()
-                return self._take_result()
-            else:
+                return True
+            case Probe(leaf):
+                await self.journal.commit()
+                await self.stepping.probe(leaf)
+            case Back(path, cause):
+                self.journal.note(EntryKind.BACK, path, error=cause)
+            case Park(path, reason):
+                self.journal.note(EntryKind.PARKED, path, error=reason)
+            case Compensate():  # pragma: no cover - decided only once the saga goes back
                 raise AssertionError(decision)
+        return False
+
+    async def _act(self, decision: Act) -> bool:
+        if self._expired():
+            self._expire()
+            return False
+        if not await self._ready(decision):
+            return False
+        if self.stepping.result is not None:
+            return True
+        await self.stepping.act(decision.leaf, decision.attempt)
+        return False
+
+    async def _failed(self) -> BaseException:
+        """The error for the caller, once all is undone or the saga is parked."""
+        if self.progress.parked is not None:
+            await self._end()
+        else:
+            await self._undo()
+            await checkpoint()
+        return self.end_error()
 
     async def _ready(self, decision: Act) -> bool:
         """Make the intent of the next act durable. False if something else must be decided first."""
@@ -223,10 +238,6 @@ class Driver:
         await journal.commit()
         return True
 
-    def _take_result(self) -> StepResult[Any] | None:
-        result, self.stepping.result = self.stepping.result, None
-        return result
-
     async def _undo(self) -> None:
         """Undo all that is left to undo, under a shield. What does not fit into the grace is given to recovery."""
         in_time = await run_shielded(self._backward, self.progress.definition.grace)
@@ -235,20 +246,19 @@ class Driver:
                 await self.suspend()
 
     async def _backward(self) -> None:
-        while self.progress.parked is None:
-            decision = decide(self.progress)
-            if isinstance(decision, Compensate):
-                await self._compensate(decision)
-            elif isinstance(decision, Probe):
-                await self.journal.commit()
-                await self.stepping.probe(decision.leaf)
-            elif isinstance(decision, Park):
-                self.journal.note(EntryKind.PARKED, decision.path, error=decision.reason)
-            elif isinstance(decision, Finish):
-                self.journal.note(EntryKind.COMPENSATED, error=self.progress.back[ROOT])
-                break
-            else:
-                raise AssertionError(decision)
+        while not self.progress.state.is_end:
+            match decide(self.progress):
+                case Compensate() as decision:
+                    await self._compensate(decision)
+                case Probe(leaf):
+                    await self.journal.commit()
+                    await self.stepping.probe(leaf)
+                case Park(path, reason):
+                    self.journal.note(EntryKind.PARKED, path, error=reason)
+                case Finish():
+                    self.journal.note(EntryKind.COMPENSATED, error=self.progress.back[ROOT])
+                case Act() | Back() as decision:  # pragma: no cover - never decided below a BACK
+                    raise AssertionError(decision)
         await self._end()
 
     async def _compensate(self, decision: Compensate) -> None:
@@ -289,5 +299,3 @@ def _cancelled_words(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted by Ctrl-C"
     return "cancelled by its caller" if not isinstance(error, SystemExit) else "the process was asked to exit"
-
-

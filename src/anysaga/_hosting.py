@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import anyio
 from anyio.lowlevel import RunVar, current_token
@@ -29,9 +29,7 @@ async def _run_in_worker(func: Callable[[], _T], limiter: anyio.CapacityLimiter,
 _hop: Hop = _run_in_worker
 
 
-async def in_thread(
-    func: Callable[[Unpack[_Ts]], _T], *args: Unpack[_Ts], limiter: anyio.CapacityLimiter
-) -> _T:
+async def in_thread(func: Callable[[*_Ts], _T], *args: *_Ts, limiter: anyio.CapacityLimiter) -> _T:
     """Run `func(*args)` in a worker thread and return what it returns.
 
     A cancellation that comes before the thread began stops it; one that comes later waits for the thread to end, and
@@ -44,7 +42,7 @@ async def in_thread(
 @contextmanager
 def replaced_hop(hop: Hop) -> Iterator[None]:
     """Have `in_thread` use another hop meanwhile. For tests with a virtual clock, which does not see threads."""
-    global _hop
+    global _hop  # noqa: PLW0603  # the one place where the hop is chosen
     before, _hop = _hop, hop
     try:
         yield
@@ -75,16 +73,12 @@ class Waker:
     """
 
     def __init__(self) -> None:
-        self._token = current_token()
         self._event = anyio.Event()
+        self._set = in_own_loop(self._event.set)
 
     def wake(self) -> None:
         """Set the event soon, in its own loop."""
-        backend: Any = self._token.backend_class
-        try:
-            backend.run_sync_soon(self._event.set, (), self._token.native_token)
-        except anyio.RunFinishedError:
-            return  # the loop is over, and with it everybody who could wait
+        self._set()
 
     async def wait(self) -> None:
         """Wait until somebody called `wake`; returns at once if that was before."""

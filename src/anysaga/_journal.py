@@ -11,6 +11,7 @@ from attrs import define, evolve, field
 from anysaga._errors import StaleFence, StorageUnavailable
 from anysaga._progress import Progress, apply
 from anysaga._records import Claim, Entry, EntryKind, NewSaga, Write
+from anysaga._snapshot import fit_error
 from anysaga.abc import Storage
 
 RESEND_PAUSES = (0.05, 0.2, 1.0)
@@ -50,10 +51,11 @@ class Journal:
         """The point of the loop's clock that is the store's `moment` (µs)."""
         return current_time() + (moment - self.now()) / 1_000_000
 
-    def note(self, kind: EntryKind, path: str = "", **fields: Any) -> None:
+    def note(self, kind: EntryKind, path: str = "", *, error: str | None = None, **fields: Any) -> None:
         """Say what happened. It counts at once here, and in the store with the next commit."""
         self.seq += 1
-        entry = Entry(kind, path, seq=self.seq, fence=self.progress.fence, at=self.now(), **fields)
+        error = None if error is None else fit_error(error)
+        entry = Entry(kind, path, seq=self.seq, fence=self.progress.fence, at=self.now(), error=error, **fields)
         apply(self.progress, entry)
         self.pending.append(entry)
 

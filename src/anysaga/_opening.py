@@ -146,7 +146,7 @@ async def _reopen(
         except OperationRefused:
             record = await storage.load(saga_id)
         else:
-            return await adopt(definition, storage, steps, claim, context=context)
+            return await _adopt_or_drop(definition, storage, steps, claim, context)
     _refuse_ended(definition, record)
     difference = definition.difference(record.summary.name, record.summary.version, record.outline)
     if difference is not None:
@@ -183,6 +183,18 @@ def _take_up(
     driver = Driver(journal, Stepping(definition, journal, steps, live, drains=drains))
     driver.claimed()
     return Opened(definition, saga_id, progress, live, driver)
+
+
+async def _adopt_or_drop(
+    definition: Definition, storage: Storage, steps: Mapping[str, Step[Any, Any]], claim: Claim, context: Any
+) -> Opened:
+    try:
+        return await adopt(definition, storage, steps, claim, context=context)
+    except SagaParked:
+        raise
+    except BaseException:
+        storage.defer(claim)
+        raise
 
 
 def _live_context(definition: Definition, text: str, context: Any) -> LiveContext:

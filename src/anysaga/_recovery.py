@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from anyio import CancelScope, CapacityLimiter, create_task_group
-from attrs import define, field
+from anyio.lowlevel import checkpoint
+from attrs import define
 
 from anysaga._definition import Definition
 from anysaga._errors import (
@@ -87,13 +88,14 @@ async def recover(
     async with create_task_group() as group:
         while limit > 0:
             async with limiter:
-                claims = await storage.claim_due(recovery.names, min(limit, concurrency))
+                free = 1 + int(limiter.available_tokens)
+            claims = await storage.claim_due(recovery.names, min(limit, free))
             if not claims:
                 break
             limit -= len(claims)
             for claim in claims:
-                await limiter.acquire_on_behalf_of(claim)
                 group.start_soon(_finish_one, recovery, claim, limiter, results)
+            await checkpoint()
     return results
 
 
@@ -102,22 +104,22 @@ async def _finish_one(
 ) -> None:
     saga_id = claim.record.summary.saga_id
     try:
-        results.append(await recovery.finish(claim))
+        async with limiter:
+            result = await recovery.finish(claim)
+        results.append(result)
     except (StaleFence, SagaAlreadyRunning, SagaNotFound) as error:
         logger.info("saga %s is somebody else's now: %s", saga_id, error)
     except StorageError as error:
         logger.warning("saga %s was not recovered: %s", saga_id, error)
     except Exception:
         logger.exception("saga %s was not recovered; it is tried again later", saga_id)
-    finally:
-        limiter.release_on_behalf_of(claim)
 
 
 @define(eq=False)
 class _Recovery:
     storage: Storage
     container: Container
-    sagas: dict[str, Saga[Any]] = field(factory=dict)
+    definitions: list[Definition]
 
     @classmethod
     def of(
@@ -129,30 +131,36 @@ class _Recovery:
         return cls(
             storage=storage if storage is not None else made[0].storage,
             container=container_of(container) if container is not None else made[0].container,
-            sagas={saga.definition.name: saga for saga in made},
+            definitions=[saga.definition for saga in made],
         )
 
     @property
     def names(self) -> list[str]:
-        return list(self.sagas)
+        return sorted({definition.name for definition in self.definitions})
 
     async def finish(self, claim: Claim) -> SagaResult[Any]:
         """Drive one claimed saga to its end."""
+        adopted = False
         try:
             definition = self._definition(claim.record)
             async with self.container.scope() as scope:
                 steps = await wire_steps(definition, scope)
                 opened = await adopt(definition, self.storage, steps, claim, drains=True)
+                adopted = True
                 await _drive(opened)
                 return opened.result()
         except SagaParked as parked:
             return unread_result(parked.saga_id, parked.reason)
-        except (StorageError, StaleFence):
+        except BaseException as error:
+            if not adopted:
+                await self._give_back(claim, error)
             raise
-        except BaseException:
-            with CancelScope(shield=True):
-                await self.storage.release(claim, wait=RETRY_AFTER)
-            raise
+
+    async def _give_back(self, claim: Claim, error: BaseException) -> None:
+        """Nothing was driven: somebody else may, later if the fault may last."""
+        wait = RETRY_AFTER if isinstance(error, Exception) else 0.0
+        with CancelScope(shield=True):
+            await self.storage.release(claim, wait=wait)
 
     def stored(self, record: SagaRecord) -> SagaResult[Any]:
         """The result of a saga that ended before."""
@@ -166,11 +174,13 @@ class _Recovery:
         raise SagaMismatch(summary.saga_id, difference or record.problem or "")
 
     def _definition(self, record: SagaRecord) -> Definition:
-        name = record.summary.name
-        if name not in self.sagas:
-            known = ", ".join(repr(one) for one in self.sagas)
-            raise SagaMismatch(record.summary.saga_id, f"it belongs to a saga {name!r}, not {known}")
-        return self.sagas[name].definition
+        """The definition of this name, of the same version if there are several."""
+        summary = record.summary
+        named = [definition for definition in self.definitions if definition.name == summary.name]
+        if not named:
+            known = ", ".join(repr(name) for name in self.names)
+            raise SagaMismatch(summary.saga_id, f"it belongs to a saga {summary.name!r}, not {known}")
+        return next((one for one in named if one.version == summary.version), named[-1])
 
 
 async def _drive(opened: Opened) -> None:

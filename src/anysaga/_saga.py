@@ -92,9 +92,7 @@ class Saga(Generic[ContextT]):
         if self._definition is None:
             compile_saga(_declaration(self, type(self), _context_of(type(self)), checking=True))
 
-    def moved_to(
-        self, storage: Storage, container: Container | Mapping[type, Callable[[], Any]] | None = None
-    ) -> Self:
+    def moved_to(self, storage: Storage, container: Container | Mapping[type, Callable[[], Any]] | None = None) -> Self:
         """The same saga in another storage, and with another container if one is given."""
         moved = copy.copy(self)
         moved._storage = _checked_storage(storage)

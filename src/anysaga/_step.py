@@ -66,7 +66,7 @@ class Step(Generic[ContextT_contra, ResponseT_co]):
         """
         raise NotImplementedError(f"{type(self).__name__} does not define act")
 
-    def compensate(self, context: ContextT_contra, /) -> None | Awaitable[None]:
+    def compensate(self, context: ContextT_contra, /) -> Awaitable[None] | None:
         """Undo the work, or make sure that there is none.
 
         May be called for an act whose outcome is unknown (see ``current_step().outcome``), and again after a failure.

@@ -20,7 +20,7 @@ from anysaga._hosting import in_own_loop
 from anysaga._journal import Journal
 from anysaga._live_context import LiveContext
 from anysaga._progress import ROOT
-from anysaga._records import Entry, EntryKind, Outcome, SagaState, Write
+from anysaga._records import Claim, Entry, EntryKind, Outcome, SagaState, Write
 from anysaga._results import StepResult
 from anysaga._retry import Retry
 from anysaga._shield import run_shielded
@@ -84,9 +84,7 @@ class Stepping:
         ended = await self._call(leaf, self.steps[leaf.path].compensate, current, math.inf)
         if ended.how is How.RETURNED:
             text = self._context_or_none(self.journal.progress.current)[0]
-            self.journal.note(
-                EntryKind.UNDONE, leaf.path, attempt=attempt, context=text, duration=ended.duration
-            )
+            self.journal.note(EntryKind.UNDONE, leaf.path, attempt=attempt, context=text, duration=ended.duration)
             self.in_call = False
             return
         await self._raise_if_cut_short(ended)
@@ -127,10 +125,13 @@ class Stepping:
         await self.journal.commit()
 
     async def _confirm(self) -> None:
+        await self.journal.storage.confirm(self._refuse_if_lost())
+
+    def _refuse_if_lost(self) -> Claim:
         claim = self.journal.claim
         if claim is None or claim.lost:
             raise StaleFence(self.journal.saga_id, self.journal.progress.fence)
-        await self.journal.storage.confirm(claim)
+        return claim
 
     def _current(self, leaf: Leaf, verb: str, attempt: int, outcome: Outcome | None) -> CurrentStep:
         saga_id = self.journal.saga_id
@@ -148,20 +149,18 @@ class Stepping:
             current._save = partial(self.save, leaf, current)
         return current
 
-    async def _call(
-        self, leaf: Leaf, method: Callable[[Any], Any], current: CurrentStep, deadline: float
-    ) -> Ended:
+    async def _call(self, leaf: Leaf, method: Callable[[Any], Any], current: CurrentStep, deadline: float) -> Ended:
         limit = math.inf if leaf.timeout is None else current_time() + leaf.timeout
         self._scope = CancelScope(deadline=min(limit, deadline))
         self.in_call = True
         self.context.touched()
         try:
-            return await self._call_in(self._scope, method, current)
+            ended = await self._call_in(self._scope, method, current)
         finally:
             self._scope = None
-            claim = self.journal.claim
-            if claim is not None and claim.lost:
-                raise StaleFence(self.journal.saga_id, self.journal.progress.fence)
+        if ended.how is not How.CANCELLED:
+            self._refuse_if_lost()
+        return ended
 
     async def _call_in(self, scope: CancelScope, method: Callable[[Any], Any], current: CurrentStep) -> Ended:
         grace = self.definition.grace

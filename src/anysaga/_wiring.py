@@ -6,6 +6,7 @@ import inspect
 import typing
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from typing import Any, TypeVar
 
 from attrs import define, field
@@ -90,6 +91,7 @@ async def wire(step: type[_T], scope: Scope) -> _T:
     return step(**given)
 
 
+@cache
 def _parameters(step: type) -> dict[str, inspect.Parameter]:
     if step.__init__ is object.__init__:  # type: ignore[misc]  # compared, not called
         return {}
