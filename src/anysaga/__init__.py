@@ -64,15 +64,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Tracebacks, documentation and pickles show the public name, so private files may move freely.
-for _value in list(globals().values()):
-    if getattr(_value, "__module__", "").startswith("anysaga._"):
+for _name, _value in list(globals().items()):
+    if not _name.startswith("_") and getattr(_value, "__module__", "").startswith("anysaga."):
         _value.__module__ = __name__
-del _value
 
 
 def __getattr__(name: str) -> object:
     if name == "SQLAlchemyStorage":
-        from anysaga.storages import SQLAlchemyStorage
+        from anysaga.storages import SQLAlchemyStorage  # noqa: PLC0415 - the core works without SQLAlchemy
 
         return SQLAlchemyStorage
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

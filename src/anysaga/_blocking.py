@@ -7,10 +7,11 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
+from anyio import NoEventLoopError
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.lowlevel import current_token
 
@@ -165,16 +166,21 @@ class BlockingRunner:
         return saga(storage=self.storage, container=container)
 
     def _call(self, function: Callable[[], Awaitable[_T]], grace: float) -> _T:
-        portal = self._portal
-        if portal is None:
-            raise TransactionMisused(self._caller, "is used outside its `with`")
         _refuse_in_loop(self._caller)
-        future: Future[_T] = portal.start_task_soon(function)
+        future: Future[_T] = self._running().start_task_soon(function)
         return _wait(future, grace)
+
+    def _wrap(self, transaction: SagaTransaction[ContextT]) -> AbstractContextManager[SagaTransaction[ContextT]]:
+        return self._running().wrap_async_context_manager(transaction)
+
+    def _running(self) -> BlockingPortal:
+        if self._portal is None:
+            raise TransactionMisused(self._caller, "is used outside its `with`")
+        return self._portal
 
 
 class SagaIterator(Generic[ContextT]):
-    """Iterates over the step results of one saga, in blocking code; made by `iter_saga` and `BlockingRunner.iterate`."""
+    """Iterates over the step results of one saga in blocking code. `iter_saga` and `BlockingRunner` make it."""
 
     def __init__(
         self,
@@ -259,9 +265,7 @@ class SagaIterator(Generic[ContextT]):
             self._runner.__enter__()
         try:
             self._transaction = self._open_transaction()
-            portal = self._runner._portal
-            assert portal is not None
-            manager = portal.wrap_async_context_manager(self._transaction)
+            manager = self._runner._wrap(self._transaction)
             manager.__enter__()
         except BaseException as error:
             self._closed = True
@@ -288,17 +292,15 @@ def _wait(future: Future[_T], grace: float) -> _T:
         return future.result()
     except KeyboardInterrupt:
         future.cancel()
-        try:
+        with suppress(CancelledError, FutureTimeout):
             future.exception(timeout=grace + 5.0)
-        except (CancelledError, FutureTimeout):
-            pass
         raise
 
 
 def _refuse_in_loop(caller: str) -> None:
     try:
         current_token()
-    except Exception:
+    except NoEventLoopError:
         return
     instead = {
         "run_saga()": "await saga.run(context)",
@@ -312,6 +314,6 @@ def _storage_of(given: StorageLike | None) -> Storage:
         return MemoryStorage()
     if isinstance(given, Storage):
         return given
-    from anysaga.storages import SQLAlchemyStorage
+    from anysaga.storages import SQLAlchemyStorage  # noqa: PLC0415 - the core works without SQLAlchemy
 
     return SQLAlchemyStorage(given)

@@ -66,12 +66,12 @@ async def call(
             except get_cancelled_exc_class() as cancelled:
                 error = cancelled
                 raise
-            except BaseException as raised:
+            except BaseException as raised:  # noqa: BLE001 - how it ended is the value of this function
                 error = raised
             else:
                 return Ended(How.RETURNED, value, duration=current_time() - began)
-    except get_cancelled_exc_class() as cancelled:
-        return Ended(How.CANCELLED, error=cancelled, duration=current_time() - began)
+    except get_cancelled_exc_class() as cancelled:  # noqa: ASYNC103 - the caller records it and raises it again
+        return Ended(How.CANCELLED, error=cancelled, duration=current_time() - began)  # noqa: ASYNC104 - as above
     finally:
         _current.leave(token)
     how = _how(error, scope, before)

@@ -15,6 +15,9 @@ from anysaga._retry import Retry
 from anysaga._snapshot import codec_for
 from anysaga._step import Step, defines
 
+MAX_NAME = 200
+"""Characters that the name of a saga or a step may have."""
+
 
 @frozen
 class Declaration:
@@ -66,8 +69,8 @@ def compile_saga(declared: Declaration) -> Definition:
 def _saga_problems(declared: Declaration) -> Iterator[str]:
     if not declared.steps:
         yield "it has no steps: list its step classes in `steps`"
-    if not isinstance(declared.name, str) or not 0 < len(declared.name) <= 200:
-        yield "its name must be a text of 1 to 200 characters"
+    if not isinstance(declared.name, str) or not 0 < len(declared.name) <= MAX_NAME:
+        yield f"its name must be a text of 1 to {MAX_NAME} characters"
     if type(declared.version) is not int or declared.version < 1:
         yield f"version={declared.version!r} must be a whole number, 1 or more"
     yield from _span_problems("timeout", declared.timeout)
@@ -92,8 +95,8 @@ def _step_problems(steps: Sequence[object]) -> Iterator[str]:
 
 def _single_step_problems(step: Any) -> Iterator[str]:
     kind = _step_type(step)
-    if not isinstance(step.name, str) or len(_step_name(step)) > 200:
-        yield "its name must be a text of at most 200 characters"
+    if not isinstance(step.name, str) or len(_step_name(step)) > MAX_NAME:
+        yield f"its name must be a text of at most {MAX_NAME} characters"
     if not defines(kind, "act"):
         yield "it does not define `act`"
     if not (defines(kind, "compensate") or step.pivot or step.read_only):
@@ -194,7 +197,7 @@ def _is_exception(kind: object) -> bool:
 
 
 def _step_type(step: object) -> type[Step[Any, Any]]:
-    return step if isinstance(step, type) else type(step)
+    return step if isinstance(step, type) else type(step)  # pyright: ignore[reportReturnType]  # checked before
 
 
 def _step_name(step: object) -> str:

@@ -71,9 +71,7 @@ class Driver:
 
     def claimed(self) -> None:
         """Get ready once the saga is ours: watch the claim, and set the deadline."""
-        claim = self.journal.claim
-        assert claim is not None
-        self.stepping.watch_claim()
+        claim = self.stepping.watch_claim()
         deadline = claim.record.summary.deadline
         self.stepping.deadline = math.inf if deadline is None else self.journal.until(deadline)
 
@@ -93,7 +91,7 @@ class Driver:
             self.drop()
             raise
         except (get_cancelled_exc_class(), KeyboardInterrupt, SystemExit) as error:
-            await self.leave(error, _cancelled_words(error))
+            await self.leave(error, _cancelled_words(error))  # noqa: ASYNC102 - shields itself, and is bounded
             raise
         except BaseException:
             self.drop()

@@ -61,10 +61,12 @@ class Journal:
 
     async def create(self) -> bool:
         """Commit the saga itself with what is noted. False, and nothing written, if its id is taken."""
-        assert self.new is not None
+        new = self.new
+        if new is None:
+            raise AssertionError("this saga is stored already")
         entries, self.pending = tuple(self.pending), []
         with CancelScope(shield=True):
-            self.claim = await self.storage.create(_with_entries(self.new, entries, self.progress))
+            self.claim = await self.storage.create(_with_entries(new, entries, self.progress))
         self._began = current_time()
         self._owes = self.claim is not None
         self.closed = self.claim is None
@@ -135,7 +137,7 @@ class Journal:
                 if pause is None:
                     raise
                 await anyio.sleep(pause)
-            except get_cancelled_exc_class() as error:
+            except get_cancelled_exc_class() as error:  # noqa: ASYNC103 - raised again once the write is certain
                 # Only a native cancellation passes a shield. Whether the write took effect is open; the same write
                 # again is harmless, and tells.
                 if cancelled is not None:

@@ -58,7 +58,7 @@ class LiveContext:
         """An error as one text that can be stored and shown: no secrets, bounded, always writable."""
         try:
             said = str(error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
             said = "(its text could not be made)"
         text = f"{type(error).__name__}: {said}" if said else type(error).__name__
         return fit_error(redact(text, self._secrets_before + self._secrets()))
@@ -66,7 +66,7 @@ class LiveContext:
     def _secrets(self) -> tuple[str, ...]:
         try:
             return self.definition.codec.secrets(self.value)
-        except Exception:
+        except Exception:  # noqa: BLE001 - a step may have left a value that is none of its type
             return ()
 
     def _discard_changes(self) -> None:

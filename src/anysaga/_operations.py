@@ -92,8 +92,8 @@ class _Desk:
         identity = checked_id(saga_id)
         try:
             return cls(storage, await storage.claim(identity, states=states), operation)
-        except OperationRefused:
-            state = (await storage.load(identity)).summary.state
+        except OperationRefused:  # a cancellation while the state is read may hide it
+            state = (await storage.load(identity)).summary.state  # noqa: ASYNC120 - as above
             words = "is not parked" if states is PARKED else "has ended"
             raise OperationRefused(identity, operation, f"it {words}, it is {state}") from None
 

@@ -153,7 +153,7 @@ class _Recovery:
             return unread_result(parked.saga_id, parked.reason)
         except BaseException as error:
             if not adopted:
-                await self._give_back(claim, error)
+                await self._give_back(claim, error)  # noqa: ASYNC102 - one write, shielded
             raise
 
     async def _give_back(self, claim: Claim, error: BaseException) -> None:

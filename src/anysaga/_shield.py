@@ -22,11 +22,11 @@ async def run_shielded(work: Callable[[], Awaitable[None]], grace: float) -> boo
             with shield:
                 try:
                     await work()
-                except Exception as error:  # a task group would wrap it
+                except Exception as error:  # noqa: BLE001 - a task group would wrap it
                     raised = error
             ended = True
             group.cancel_scope.cancel()
-    except get_cancelled_exc_class():
+    except get_cancelled_exc_class():  # noqa: ASYNC103 - as the next lines say
         # The group passes the outer cancellation on as it closes; the scope that sent it will send it again.
         if not (ended and anyio.get_current_task().has_pending_cancellation()):
             raise

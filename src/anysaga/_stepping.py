@@ -33,7 +33,8 @@ class Stepping:
     """Calls act, compensate and probe of a saga's steps.
 
     `error` is the exception that made the saga go back, as the caller will see it. `deadline` is the saga's, on the
-    loop's clock. `in_call` says that a call began whose end is not noted. `drains` is set for workers: a cancellation then waits `grace` for the act, and undoes nothing.
+    loop's clock. `in_call` says that a call began whose end is not noted. `drains` is set for workers: a cancellation
+    then waits `grace` for the act, and undoes nothing.
     """
 
     definition: Definition
@@ -49,11 +50,11 @@ class Stepping:
     _scope: CancelScope | None = field(default=None, init=False)
     _acting: CurrentStep | None = field(default=None, init=False)
 
-    def watch_claim(self) -> None:
-        """Have the running call cancelled once the claim is lost."""
-        claim = self.journal.claim
-        if claim is not None:
-            claim.watch(in_own_loop(self._stop))
+    def watch_claim(self) -> Claim:
+        """Have the running call cancelled once the claim is lost. Returns the claim."""
+        claim = self._refuse_if_lost()
+        claim.watch(in_own_loop(self._stop))
+        return claim
 
     def _stop(self) -> None:
         if self._scope is not None:
@@ -174,8 +175,7 @@ class Stepping:
             ended = await make()
 
         await run_shielded(work, grace)
-        assert ended is not None
-        return ended
+        return ended or Ended(How.CANCELLED)
 
     async def _note_act(self, leaf: Leaf, attempt: int, ended: Ended) -> None:
         if ended.how is How.RETURNED:
@@ -272,8 +272,7 @@ class Stepping:
             error = self._timeout_error(leaf)
             error.__cause__ = raised if ended.how is How.TIMED_OUT else None
             return error
-        assert raised is not None
-        return raised
+        return raised or StaleFence(self.journal.saga_id, self.journal.progress.fence)
 
     def _timeout_error(self, leaf: Leaf) -> BaseException:
         saga, saga_id = self.definition.name, self.journal.saga_id
@@ -287,7 +286,7 @@ class Stepping:
             return None
         try:
             return retry.wait_after(attempt) if retry.matches(error) else None
-        except Exception as problem:
+        except Exception as problem:  # noqa: BLE001 - a user's function may raise anything
             error.add_note(f"Retry.on could not judge this error: {self.context.in_words(problem)}")
             return None
 

@@ -56,7 +56,7 @@ class ThreadRun:
             self.entered = True
         try:
             self.value = self.function(self.context)
-        except BaseException as error:  # the waiting task raises it
+        except BaseException as error:  # noqa: BLE001, ASYNC103 - the waiting task raises it
             self.error = error
         with self._guard:
             self.ended = True
@@ -101,12 +101,12 @@ async def in_step_thread(function: Callable[[Any], Any], context: Any, current: 
     run = ThreadRun(function, context, waker)
     try:
         await to_thread.run_sync(run, abandon_on_cancel=True, limiter=_LIMITER.get())
-    except get_cancelled_exc_class():
+    except get_cancelled_exc_class():  # noqa: ASYNC103 - the caller tells by the scopes what was cancelled
         if run.withdraw():
-            raise NotCalled from None
+            raise NotCalled from None  # noqa: ASYNC104 - as above
         current.ask_to_end()
         with move_on_after(grace, shield=True):
             await waker.wait()
         if not run.ended:
-            raise StillRunning(run) from None
+            raise StillRunning(run) from None  # noqa: ASYNC104 - as above
     return run.result()

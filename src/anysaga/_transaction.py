@@ -116,7 +116,7 @@ class SagaTransaction(Generic[ContextT]):
             self._opened = await open_saga(self._definition, self._storage, steps, self._context, self._saga_id)
         except BaseException as error:
             self._left = True
-            await self._stack.__aexit__(type(error), error, error.__traceback__)
+            await self._stack.__aexit__(type(error), error, error.__traceback__)  # noqa: ASYNC102 - the container's
             raise
         return self
 
@@ -149,9 +149,9 @@ class SagaTransaction(Generic[ContextT]):
         driver = self._opened.driver if self._opened is not None else None
         try:
             if driver is not None and not driver.is_over:
-                await self._leave(driver, exc)
+                await self._leave(driver, exc)  # noqa: ASYNC102 - shields itself, and is bounded
         finally:
-            await self._stack.__aexit__(exc_type, exc, traceback)
+            await self._stack.__aexit__(exc_type, exc, traceback)  # noqa: ASYNC102 - the container's own affair
 
     def __del__(self) -> None:
         opened = getattr(self, "_opened", None)

@@ -82,7 +82,7 @@ async def wire(step: type[_T], scope: Scope) -> _T:
         if error.wanted != step.__qualname__:
             raise
     given: dict[str, Any] = {}
-    for name, parameter in _parameters(step).items():
+    for name, parameter in _parameters(step).items():  # type: ignore[arg-type]  # a class is hashable
         try:
             given[name] = await scope.get(parameter.annotation)
         except NotProvided:
