@@ -8,7 +8,15 @@ from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, Self, TypeVar, runtime_checkable
 
-from anysaga._records import LIVE_STATES, Claim, NewSaga, SagaRecord, SagaState, SagaSummary, Write
+from anysaga._records import LIVE_STATES as LIVE_STATES
+from anysaga._records import Claim as Claim
+from anysaga._records import Entry as Entry
+from anysaga._records import EntryKind as EntryKind
+from anysaga._records import NewSaga as NewSaga
+from anysaga._records import SagaRecord as SagaRecord
+from anysaga._records import SagaState as SagaState
+from anysaga._records import SagaSummary as SagaSummary
+from anysaga._records import Write as Write
 
 _T = TypeVar("_T")
 

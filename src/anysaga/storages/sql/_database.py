@@ -1,0 +1,39 @@
+"""The seam between one kind of database and all the rest."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import sqlalchemy as sa
+
+from anysaga._errors import AnysagaError
+
+
+class Database(ABC):
+    """How one kind of database is opened, begun, asked for the time, and understood when it fails.
+
+    Everything else about SQL is the same everywhere, in `_operations`.
+    """
+
+    address: str
+    """Where it is, without a password: what messages call the store."""
+
+    @abstractmethod
+    def connect(self) -> sa.Connection:
+        """Open a connection that this storage alone uses, set up, outside of any pool."""
+
+    @abstractmethod
+    def begin(self, connection: sa.Connection, *, writes: bool) -> sa.RootTransaction:
+        """Begin a transaction. One that writes is serialised with all others that do."""
+
+    @abstractmethod
+    def is_clean(self, connection: sa.Connection) -> bool:
+        """Whether the connection can be used again after a transaction on it has failed."""
+
+    @abstractmethod
+    def now(self, connection: sa.Connection) -> int:
+        """The moment, by the clock that all owners of sagas share."""
+
+    @abstractmethod
+    def explain(self, error: Exception) -> AnysagaError | None:
+        """The error of ours that says the same as this one of the driver; None if it is not the driver's."""

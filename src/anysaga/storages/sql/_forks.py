@@ -1,0 +1,54 @@
+"""Forks: what is open is closed in the parent before, so that a child inherits nothing it could damage."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Protocol
+
+
+class Forkable(Protocol):
+    """Something that can stand still for the moment of a fork."""
+
+    def pause(self) -> None:
+        """Finish what is under way, and let go of everything that a child must not inherit."""
+
+    def resume(self) -> None:
+        """Go on, in the parent."""
+
+    def forget_parent(self) -> None:
+        """Begin anew, in the child."""
+
+
+_all: weakref.WeakSet[Forkable] = weakref.WeakSet()
+_paused: list[Forkable] = []
+_one_at_a_time = threading.Lock()
+
+
+def survive_forks(forkable: Forkable) -> None:
+    """Have `forkable` paused at each fork, for as long as somebody uses it."""
+    _all.add(forkable)
+
+
+def _before() -> None:
+    _one_at_a_time.acquire()
+    _paused.extend(_all)
+    for forkable in _paused:
+        forkable.pause()
+
+
+def _in_parent() -> None:
+    while _paused:
+        _paused.pop().resume()
+    _one_at_a_time.release()
+
+
+def _in_child() -> None:
+    while _paused:
+        _paused.pop().forget_parent()
+    _one_at_a_time.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -1,0 +1,110 @@
+"""Rows of the tables to records and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from anysaga._errors import CorruptRecord
+from anysaga._records import Entry, EntryKind, NewSaga, Outcome, SagaRecord, SagaState, SagaSummary
+from anysaga.storages._clock import microseconds
+
+Values = dict[str, Any]
+
+
+def saga_values(new: NewSaga, owner: str, now: int) -> Values:
+    """The row of a saga that begins, owned from the start."""
+    return {
+        "id": new.saga_id,
+        "name": new.name,
+        "version": new.version,
+        "state": new.state.value,
+        "live": int(not new.state.is_end),
+        "owner": owner,
+        "fence": 1,
+        "seq": new.entries[-1].seq if new.entries else 0,
+        "claims": 1,
+        "created_at": now,
+        "updated_at": now,
+        "next_attempt_at": now,
+        "deadline": None if new.timeout is None else now + microseconds(new.timeout),
+        "ended_at": now if new.state.is_end else None,
+        "note": None,
+    }
+
+
+def entry_values(saga_id: str, entries: Iterable[Entry], now: int) -> list[Values]:
+    """The rows of entries that are committed now."""
+    return [
+        {
+            "saga_id": saga_id,
+            "seq": entry.seq,
+            "kind": entry.kind.value,
+            "path": entry.path,
+            "attempt": entry.attempt,
+            "context": entry.context,
+            "response": entry.response,
+            "error": entry.error,
+            "outcome": None if entry.outcome is None else entry.outcome.value,
+            "wait": entry.wait,
+            "duration": entry.duration,
+            "fence": entry.fence,
+            "at": now,
+        }
+        for entry in entries
+    ]
+
+
+def summary_of(row: sa.Row[Any]) -> SagaSummary:
+    """A summary. Raises `CorruptRecord` if it is none."""
+    try:
+        return SagaSummary(
+            saga_id=row.id,
+            name=row.name,
+            version=row.version,
+            state=SagaState(row.state),
+            fence=row.fence,
+            seq=row.seq,
+            owner=row.owner_label,
+            claims=row.claims,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            next_attempt_at=row.next_attempt_at,
+            deadline=row.deadline,
+            note=row.note,
+        )
+    except ValueError as error:
+        raise CorruptRecord(row.id, str(error)) from error
+
+
+def entry_of(row: sa.Row[Any]) -> Entry:
+    """An entry. Raises `CorruptRecord` if it is none."""
+    try:
+        return Entry(
+            kind=EntryKind(row.kind),
+            path=row.path,
+            attempt=row.attempt,
+            context=row.context,
+            response=row.response,
+            error=row.error,
+            outcome=None if row.outcome is None else Outcome(row.outcome),
+            wait=row.wait,
+            duration=row.duration,
+            seq=row.seq,
+            fence=row.fence,
+            at=row.at,
+        )
+    except ValueError as error:
+        raise CorruptRecord(row.saga_id, f"entry {row.seq}: {error}") from error
+
+
+def record_of(row: sa.Row[Any], entries: Iterable[sa.Row[Any]]) -> SagaRecord:
+    """A whole record. Raises `CorruptRecord` if a part of it is missing or is none."""
+    if row.context is None:
+        raise CorruptRecord(row.id, "what it began with is missing")
+    log = tuple(entry_of(entry) for entry in entries)
+    if row.seq != (log[-1].seq if log else 0):
+        raise CorruptRecord(row.id, f"its log should end with entry {row.seq}")
+    return SagaRecord(summary_of(row), row.outline, row.digest, row.context, log)

@@ -1,0 +1,94 @@
+"""The thread runner: one function of a connection, run as one transaction, in one hop to a worker thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from anysaga._errors import StorageClosed
+from anysaga._hosting import LoopLimiter, in_thread
+from anysaga.storages.sql._database import Database
+
+_T = TypeVar("_T")
+
+
+class Lane:
+    """One lasting connection, used by one thread at a time; made when first needed, and anew after it broke.
+
+    The hop is taken with one token for each loop, so that tasks wait for their turn in the loop, not in threads.
+    """
+
+    def __init__(self, database: Database, *, writes: bool) -> None:
+        self._database = database
+        self._writes = writes
+        self._lock = threading.Lock()
+        self._limiter = LoopLimiter(1)
+        self._connection: sa.Connection | None = None
+        self._closed = False
+
+    async def hop(self, func: Callable[[], _T]) -> _T:
+        """Run `func`, which uses this lane, in a worker thread. Never abandoned, whatever happens to the caller."""
+        return await in_thread(func, limiter=self._limiter.get())
+
+    def run(self, operation: Callable[[sa.Connection], _T]) -> _T:
+        """Run `operation` as one transaction in this thread: committed when it returns, undone when it raises.
+
+        Raises what it raises, with the driver's errors turned into `StorageError`; `StorageClosed` after `close`.
+        """
+        with self._lock:
+            if self._closed:
+                raise StorageClosed(self._database.address)
+            try:
+                return self._transact(operation)
+            except Exception as error:
+                explained = self._database.explain(error)
+                if explained is None:
+                    raise
+                raise explained from error
+
+    def close(self) -> None:
+        """Close the connection, waiting for the transaction that is under way. Safe to call twice."""
+        with self._lock:
+            self._closed = True
+            self._drop()
+
+    def pause(self) -> None:
+        """Let go of the connection, and let nobody open another, until `resume`.
+
+        For the moment of a fork: SQLite's locks and memory do not survive in a child, not even to be closed there.
+        """
+        self._lock.acquire()
+        self._drop()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._lock.release()
+
+    def forget_parent(self) -> None:
+        """Begin anew in a forked child, where the lock may be one that nobody releases."""
+        self._lock = threading.Lock()
+
+    def _transact(self, operation: Callable[[sa.Connection], _T]) -> _T:
+        if self._connection is None:
+            self._connection = self._database.connect()
+        connection = self._connection
+        try:
+            with self._database.begin(connection, writes=self._writes):
+                return operation(connection)
+        except BaseException:
+            if not self._database.is_clean(connection):
+                self._drop()
+            raise
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            connection.close()
+        except SQLAlchemyError:
+            connection.invalidate()  # what broke it is raised by the caller

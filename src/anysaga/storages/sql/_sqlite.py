@@ -1,0 +1,116 @@
+"""SQLite: WAL, one writer that begins with BEGIN IMMEDIATE, and what its errors mean."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from anysaga._errors import AnysagaError, NotStorable, StorageRefused, StorageUnavailable
+from anysaga.storages._clock import Clock
+from anysaga.storages.sql._database import Database
+
+Durability = Literal["full", "normal"]
+
+_REFUSALS = {
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened: check that its directory exists and may be written to",
+    sqlite3.SQLITE_NOTADB: "the file is not a SQLite database",
+    sqlite3.SQLITE_READONLY: "the file, or its directory, is read-only",
+    sqlite3.SQLITE_PERM: "access to the file is not permitted",
+}
+_PAUSE = 0.01
+
+
+class SQLiteDatabase(Database):
+    """A SQLite file. Transactions are begun and ended in words, whatever the driver's own transaction mode is."""
+
+    def __init__(self, engine: sa.Engine, *, durability: Durability, busy_timeout: float, clock: Clock) -> None:
+        self.address = engine.url.render_as_string(hide_password=True)
+        self._engine = engine
+        self._durability = durability
+        self._busy_timeout = busy_timeout
+        self._clock = clock
+
+    def connect(self) -> sa.Connection:
+        connection = self._engine.connect()
+        try:
+            connection.detach()
+            self._set_up(_driver(connection))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def begin(self, connection: sa.Connection, *, writes: bool) -> sa.RootTransaction:
+        _driver(connection).execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+        return connection.begin()
+
+    def is_clean(self, connection: sa.Connection) -> bool:
+        # A full disk rolls back by itself; a COMMIT that failed may have left the transaction open.
+        try:
+            return not _driver(connection).in_transaction
+        except (sqlite3.Error, SQLAlchemyError):
+            return False
+
+    def now(self, connection: sa.Connection) -> int:  # noqa: ARG002  # servers are asked, SQLite has no clock
+        return self._clock.now()
+
+    def explain(self, error: Exception) -> AnysagaError | None:
+        if isinstance(error, UnicodeEncodeError | OverflowError):
+            return NotStorable("a value", str(error))
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if isinstance(cause, sqlite3.Error):
+            return self._explain(cause)
+        if isinstance(error, SQLAlchemyError):
+            return StorageUnavailable(self.address, str(error))
+        return None
+
+    def _explain(self, error: sqlite3.Error) -> AnysagaError:
+        reason = _REFUSALS.get(_primary_code(error))
+        if reason is not None:
+            return StorageRefused(self.address, f"{reason} ({error})")
+        if _is_busy(error):
+            return StorageUnavailable(
+                self.address, f"another connection held the write lock for more than {self._busy_timeout:g} s ({error})"
+            )
+        return StorageUnavailable(self.address, str(error))
+
+    def _set_up(self, driver: sqlite3.Connection) -> None:
+        legacy = getattr(sqlite3, "LEGACY_TRANSACTION_CONTROL", None)
+        if legacy is not None:
+            driver.autocommit = legacy  # type: ignore[attr-defined, unused-ignore]  # Python 3.12 and later
+        driver.isolation_level = None
+        driver.execute(f"PRAGMA busy_timeout = {round(self._busy_timeout * 1000)}")
+        self._use_wal(driver)
+        driver.execute(f"PRAGMA synchronous = {self._durability.upper()}")
+
+    def _use_wal(self, driver: sqlite3.Connection) -> None:
+        # The switch to WAL does not honour the busy timeout when two connections attempt it at once.
+        deadline = time.monotonic() + self._busy_timeout
+        while True:
+            try:
+                (mode,) = driver.execute("PRAGMA journal_mode = WAL").fetchone()
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE)
+                continue
+            if mode != "wal":
+                raise StorageRefused(self.address, f"its journal mode is {mode!r} and cannot be changed to WAL here")
+            return
+
+
+def _driver(connection: sa.Connection) -> sqlite3.Connection:
+    driver: Any = connection.connection.dbapi_connection
+    return driver  # type: ignore[no-any-return]
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return _primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

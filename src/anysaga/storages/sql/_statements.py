@@ -1,0 +1,127 @@
+"""The SQL of the verbs, built once. Bound names begin with ``b_``, since SQLAlchemy keeps the columns' own names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam as b
+
+from anysaga.storages.sql._tables import Tables
+
+
+class Statements:
+    """Prebuilt statements on the tables of one prefix, named after what they do."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._build_owners(tables.owners, tables.sagas)
+        self._build_claims(tables.sagas)
+        self._build_writes(tables)
+        self._build_reads(tables)
+
+    def find(self, name: str | None, state: str | None, limit: int, after: str) -> sa.Select[Any]:
+        """Summaries of one name (None: any) and one state (None: any), by id."""
+        sagas = self._tables.sagas
+        query = self._summaries.where(sagas.c.id > after).order_by(sagas.c.id).limit(limit)
+        if name is not None:
+            query = query.where(sagas.c.name == name)
+        if state is not None:
+            query = query.where(sagas.c.state == state)
+        return query
+
+    def _build_owners(self, owners: sa.Table, sagas: sa.Table) -> None:
+        self.insert_owner = sa.insert(owners)
+        self.renew = (
+            sa.update(owners).where(owners.c.id == b("b_id"), owners.c.dead == 0).values(expires_at=b("b_expires"))
+        )
+        self.alive = sa.select(owners.c.id).where(
+            owners.c.id == b("b_id"), owners.c.dead == 0, owners.c.expires_at >= b("b_now")
+        )
+        self.mark_dead = sa.update(owners).where(owners.c.dead == 0, owners.c.expires_at < b("b_now")).values(dead=1)
+        self.forget_dead = sa.delete(owners).where(owners.c.dead == 1, owners.c.expires_at < b("b_before"))
+        self.leave = sa.delete(owners).where(owners.c.id == b("b_id"))
+        living = sa.select(owners.c.id).where(owners.c.dead == 0)
+        self._is_free = sa.or_(sagas.c.owner.is_(None), sagas.c.owner.not_in(living))
+
+    def _build_claims(self, sagas: sa.Table) -> None:
+        taken = {"owner": b("b_owner"), "fence": sagas.c.fence + 1, "claims": sagas.c.claims + 1}
+        self.claim = (
+            sa.update(sagas)
+            .where(sagas.c.id == b("b_id"), sagas.c.state.in_(b("b_states", expanding=True)), self._is_free)
+            .values(taken)
+        )
+        self.due = (
+            sa.select(sagas.c.id, sagas.c.claims)
+            .where(
+                sagas.c.live == 1,
+                sagas.c.next_attempt_at <= b("b_now"),
+                sagas.c.name.in_(b("b_names", expanding=True)),
+                self._is_free,
+            )
+            .order_by(sagas.c.next_attempt_at, sagas.c.id)
+            .limit(b("b_limit", type_=sa.Integer))
+        )
+        self.claim_due = (
+            sa.update(sagas).where(sagas.c.id == b("b_id")).values({**taken, "next_attempt_at": b("b_next")})
+        )
+        self.release = (
+            sa.update(sagas)
+            .where(sagas.c.id == b("b_id"), sagas.c.fence == b("b_fence"), sagas.c.owner.is_not(None))
+            .values(
+                owner=None,
+                claims=sa.case((sagas.c.claims > 0, sagas.c.claims - 1), else_=0),
+                next_attempt_at=b("b_next"),
+            )
+        )
+
+    def _build_writes(self, tables: Tables) -> None:
+        sagas = tables.sagas
+        self.insert_saga = sa.insert(sagas)
+        self.insert_start = sa.insert(tables.starts)
+        self.insert_entries = sa.insert(tables.entries)
+        self.advance = (
+            sa.update(sagas)
+            .where(sagas.c.id == b("b_id"), sagas.c.fence == b("b_fence"), sagas.c.seq == b("b_before"))
+            .values(
+                seq=b("b_after"),
+                state=b("b_state"),
+                live=b("b_live"),
+                updated_at=b("b_now"),
+                ended_at=b("b_ended"),
+                next_attempt_at=b("b_next"),
+                note=b("b_note"),
+                claims=sa.case((b("b_settles", type_=sa.Integer) == 1, 0), else_=sagas.c.claims),
+                owner=sa.case((b("b_frees", type_=sa.Integer) == 1, None), else_=sagas.c.owner),
+            )
+        )
+        self.park = (
+            sa.update(sagas)
+            .where(sagas.c.id == b("b_id"))
+            .values(state="PARKED", live=0, owner=None, updated_at=b("b_now"), ended_at=b("b_now"), note=b("b_note"))
+        )
+        self.delete = [
+            sa.delete(tables.entries).where(tables.entries.c.saga_id == b("b_id")),
+            sa.delete(tables.starts).where(tables.starts.c.saga_id == b("b_id")),
+            sa.delete(sagas).where(sagas.c.id == b("b_id")),
+        ]
+
+    def _build_reads(self, tables: Tables) -> None:
+        sagas, starts, owners, entries = tables.sagas, tables.starts, tables.owners, tables.entries
+        with_owner = sagas.outerjoin(owners, sa.and_(owners.c.id == sagas.c.owner, owners.c.dead == 0))
+        label = owners.c.label.label("owner_label")
+        self._summaries = sa.select(sagas, label).select_from(with_owner)
+        self.position = sa.select(sagas.c.fence, sagas.c.seq).where(sagas.c.id == b("b_id"))
+        self.load = (
+            sa.select(sagas, label, starts.c.outline, starts.c.digest, starts.c.context)
+            .select_from(with_owner.outerjoin(starts, starts.c.saga_id == sagas.c.id))
+            .where(sagas.c.id == b("b_id"))
+        )
+        self.log = sa.select(entries).where(entries.c.saga_id == b("b_id")).order_by(entries.c.seq)
+        self.tail = self.log.where(entries.c.seq >= b("b_first"))
+        self.ended = (
+            sa.select(sagas.c.id, sagas.c.ended_at)
+            .where(sagas.c.state == b("b_state"), sagas.c.ended_at < b("b_before"))
+            .order_by(sagas.c.ended_at, sagas.c.id)
+            .limit(b("b_limit", type_=sa.Integer))
+        )

@@ -1,0 +1,155 @@
+"""The store on a SQL database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from functools import partial
+
+import anyio
+import sqlalchemy as sa
+
+from anysaga._errors import InvalidArgument, StaleFence, StorageError
+from anysaga._records import LIVE_STATES, Claim, NewSaga, SagaRecord, SagaState, SagaSummary, Write
+from anysaga.abc import Storage
+from anysaga.storages._clock import Clock, HostClock
+from anysaga.storages._lease import Basket
+from anysaga.storages._rules import purgeable
+from anysaga.storages.sql._address import engine_of
+from anysaga.storages.sql._core import Core, Taking
+from anysaga.storages.sql._sqlite import Durability, SQLiteDatabase
+from anysaga.storages.sql._tables import Tables
+
+
+class SQLAlchemyStorage(Storage):
+    """Keeps sagas in a SQL database: for now a SQLite file, on asyncio and Trio alike.
+
+        async with SQLAlchemyStorage("sqlite:///orders.db") as storage:
+            result = await OrderSaga(storage=storage).run(order)
+
+    `url_or_engine` is a URL, the path of a SQLite file, or a SQLAlchemy `Engine`, of which this storage takes
+    connections of its own. Nothing is opened before the first verb or ``async with``.
+
+    `lease` is how many seconds a process may be silent before others take its sagas over; a daemon thread renews
+    it every third of that while anything is claimed. `durability` ``"full"`` keeps every acknowledged write through
+    a loss of power; ``"normal"`` is faster and may lose the last ones then, but none when only the process dies.
+    `busy_timeout` is how many seconds to wait for another writer of the file before `StorageUnavailable`. `label` names
+    this process in `find` and in errors; host and process id by default.
+
+    Raises `StorageRefused` or `MissingDriver` for an address that cannot work, `InvalidArgument` for other options;
+    what only the file can tell (`StorageRefused`) comes when it is opened.
+    """
+
+    def __init__(
+        self,
+        url_or_engine: str | os.PathLike[str] | sa.URL | sa.Engine,
+        *,
+        lease: float = 30.0,
+        create_schema: bool = True,
+        table_prefix: str = "anysaga_",
+        durability: Durability = "full",
+        busy_timeout: float = 5.0,
+        label: str | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        _check(lease=lease, durability=durability, busy_timeout=busy_timeout)
+        clock = clock or HostClock()
+        tables = Tables(table_prefix)
+        database = SQLiteDatabase(
+            engine_of(url_or_engine), durability=durability, busy_timeout=busy_timeout, clock=clock
+        )
+        self._core = Core(database, tables, lease=lease, create_schema=create_schema, label=label, clock=clock)
+        self._lease = self._core.lease
+        self._write = self._core.writer.hop
+
+    def __repr__(self) -> str:
+        return f"SQLAlchemyStorage({self._core.database.address!r})"
+
+    async def open(self) -> None:
+        await self._write(self._core.open)
+
+    async def aclose(self) -> None:
+        if self._core.is_closed:
+            return
+        with anyio.CancelScope(shield=True):
+            await self._write(self._core.close)
+
+    async def create(self, new: NewSaga) -> Claim | None:
+        claims = await self._take(
+            lambda connection, owner, now: self._core.operations.create(connection, new, owner, now)
+        )
+        return claims[0] if claims else None
+
+    async def claim(self, saga_id: str, *, states: frozenset[SagaState] = LIVE_STATES) -> Claim:
+        claims = await self._take(
+            lambda connection, owner, now: self._core.operations.claim(connection, saga_id, states, owner, now)
+        )
+        return claims[0]
+
+    async def claim_due(self, names: Iterable[str], limit: int) -> list[Claim]:
+        wanted = frozenset(names)
+        return await self._take(
+            lambda connection, owner, now: self._core.operations.claim_due(connection, wanted, limit, owner, now)
+        )
+
+    async def record(self, write: Write) -> int:
+        return await self._write(partial(self._core.record, write))
+
+    async def confirm(self, claim: Claim) -> None:
+        if not self._lease.holds(claim):
+            raise StaleFence(claim.record.summary.saga_id, claim.fence)
+        if not self._lease.is_young(self._lease.owner):
+            await self._write(partial(self._core.confirm, claim))
+
+    async def release(self, claim: Claim, *, wait: float = 0.0) -> None:
+        try:
+            await self._write(partial(self._core.release, claim, wait))
+        except StorageError:
+            self._lease.defer(claim)
+            raise
+
+    def defer(self, work: Write | Claim) -> None:
+        self._lease.defer(work)
+
+    async def load(self, saga_id: str) -> SagaRecord:
+        operations = self._core.operations
+        return await self._core.reader.hop(
+            partial(self._core.read, lambda connection: operations.load(connection, saga_id))
+        )
+
+    async def find(
+        self,
+        *,
+        names: Iterable[str] = (),
+        states: Iterable[SagaState] = (),
+        limit: int = 100,
+        after: str = "",
+    ) -> list[SagaSummary]:
+        operations, wanted, chosen = self._core.operations, frozenset(names), frozenset(states)
+        return await self._core.reader.hop(
+            partial(self._core.read, lambda connection: operations.find(connection, wanted, chosen, limit, after))
+        )
+
+    async def purge(self, *, before: int, states: Iterable[SagaState], limit: int = 1000) -> int:
+        operations, chosen = self._core.operations, purgeable(states)
+        return await self._write(
+            partial(self._core.write, lambda connection, _: operations.purge(connection, before, chosen, limit))
+        )
+
+    async def _take(self, operation: Taking) -> list[Claim]:
+        basket = Basket()
+        try:
+            await self._write(partial(self._core.take, operation, basket))
+        except BaseException:
+            self._lease.forsake(basket)  # the thread may go on, and claim what nobody would use
+            raise
+        return basket.claims
+
+
+def _check(*, lease: float, durability: str, busy_timeout: float) -> None:
+    if not lease > 0:
+        raise InvalidArgument("lease", lease, "it is a number of seconds above 0")
+    if durability not in ("full", "normal"):
+        raise InvalidArgument("durability", durability, "choose 'full' or 'normal'")
+    if not busy_timeout >= 0:
+        raise InvalidArgument("busy_timeout", busy_timeout, "it is a number of seconds, 0 or more")

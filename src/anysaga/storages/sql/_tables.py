@@ -1,0 +1,97 @@
+"""The tables, the same on every database: text and whole numbers, moments in microseconds UTC."""
+
+from __future__ import annotations
+
+import re
+
+import sqlalchemy as sa
+
+from anysaga._errors import InvalidArgument
+from anysaga._records import MAX_SAGA_ID
+
+SCHEMA_VERSION = 1
+"""Raised with every change of the tables below."""
+
+_PREFIX = re.compile(r"[a-z_][a-z0-9_]{0,47}")
+
+
+class Tables:
+    """The tables of one prefix.
+
+    `sagas` holds what changes and is small, `starts` what a saga began with: SQLite rewrites a whole row on UPDATE.
+    The flags `live` and `dead` are 0 or 1, so that an index serves them everywhere.
+
+    Raises `InvalidArgument` if the prefix is not lower-case letters, digits and underscores.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        if not _PREFIX.fullmatch(prefix):
+            raise InvalidArgument("table_prefix", prefix, f"it must match {_PREFIX.pattern}")
+        self.metadata = sa.MetaData()
+        self.meta = _table(
+            self.metadata,
+            f"{prefix}meta",
+            sa.Column("name", sa.String(32), primary_key=True),
+            sa.Column("value", sa.BigInteger, nullable=False),
+        )
+        self.owners = _table(
+            self.metadata,
+            f"{prefix}owners",
+            sa.Column("id", sa.String(32), primary_key=True),
+            sa.Column("label", sa.String(200), nullable=False),
+            sa.Column("expires_at", sa.BigInteger, nullable=False),
+            sa.Column("dead", sa.SmallInteger, nullable=False),
+        )
+        self.sagas = _table(
+            self.metadata,
+            f"{prefix}sagas",
+            sa.Column("id", sa.String(MAX_SAGA_ID), primary_key=True),
+            sa.Column("name", sa.String(200), nullable=False),
+            sa.Column("version", sa.BigInteger, nullable=False),
+            sa.Column("state", sa.String(16), nullable=False),
+            sa.Column("live", sa.SmallInteger, nullable=False),
+            sa.Column("owner", sa.String(32)),
+            sa.Column("fence", sa.BigInteger, nullable=False),
+            sa.Column("seq", sa.BigInteger, nullable=False),
+            sa.Column("claims", sa.BigInteger, nullable=False),
+            sa.Column("created_at", sa.BigInteger, nullable=False),
+            sa.Column("updated_at", sa.BigInteger, nullable=False),
+            sa.Column("next_attempt_at", sa.BigInteger, nullable=False),
+            sa.Column("deadline", sa.BigInteger),
+            sa.Column("ended_at", sa.BigInteger),
+            sa.Column("note", sa.Text),
+            sa.Index(f"{prefix}sagas_due", "live", "next_attempt_at", "id"),
+            sa.Index(f"{prefix}sagas_ended", "state", "ended_at"),
+            sa.Index(f"{prefix}sagas_state", "state", "id"),
+            sa.Index(f"{prefix}sagas_name", "name", "state", "id"),
+        )
+        self.starts = _table(
+            self.metadata,
+            f"{prefix}starts",
+            sa.Column("saga_id", sa.String(MAX_SAGA_ID), primary_key=True),
+            sa.Column("outline", sa.Text, nullable=False),
+            sa.Column("digest", sa.Text, nullable=False),
+            sa.Column("context", sa.Text, nullable=False),
+        )
+        self.entries = _table(
+            self.metadata,
+            f"{prefix}entries",
+            sa.Column("saga_id", sa.String(MAX_SAGA_ID), primary_key=True),
+            sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+            sa.Column("kind", sa.String(16), nullable=False),
+            sa.Column("path", sa.Text, nullable=False),
+            sa.Column("attempt", sa.BigInteger, nullable=False),
+            sa.Column("context", sa.Text),
+            sa.Column("response", sa.Text),
+            sa.Column("error", sa.Text),
+            sa.Column("outcome", sa.String(16)),
+            sa.Column("wait", sa.Double),
+            sa.Column("duration", sa.Double),
+            sa.Column("fence", sa.BigInteger, nullable=False),
+            sa.Column("at", sa.BigInteger, nullable=False),
+        )
+
+
+def _table(metadata: sa.MetaData, name: str, *parts: sa.schema.SchemaItem) -> sa.Table:
+    # On SQLite the rows live in the tree of the key itself: one page less to write for each of them.
+    return sa.Table(name, metadata, *parts, sqlite_with_rowid=False)

@@ -1,0 +1,70 @@
+"""MemoryStorage keeps the contract, and what is its own."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import pytest
+
+from anysaga._errors import StaleFence
+from anysaga._records import EntryKind
+from anysaga.storages import MemoryStorage
+from anysaga.testing import StorageConformance
+from anysaga.testing._storage._harness import created, entry, write
+
+pytestmark = pytest.mark.anyio
+
+
+class TestMemoryStorage(StorageConformance):
+    def new_storage(self, directory: Path) -> MemoryStorage:
+        return MemoryStorage()
+
+    def twin(self, storage: MemoryStorage) -> MemoryStorage:
+        return storage.twin()
+
+    async def die(self, storage: MemoryStorage) -> None:
+        storage.kill()
+
+
+async def test_kill_loses_the_claims_at_once() -> None:
+    storage = MemoryStorage()
+    claim = await created(storage)
+    storage.kill()
+    assert claim.lost
+    with pytest.raises(StaleFence):
+        await storage.confirm(claim)
+
+
+async def test_a_storage_that_nobody_uses_any_more_is_dead() -> None:
+    storage = MemoryStorage()
+    twin = storage.twin()
+    await created(twin)
+    del twin
+    gc.collect()
+    assert (await storage.claim("saga-1")).fence == 2
+
+
+async def test_twins_have_labels_of_their_own() -> None:
+    storage = MemoryStorage(label="first")
+    await created(storage, "saga-1")
+    await created(storage.twin(), "saga-2")
+    await created(storage.twin(label="third"), "saga-3")
+    owners = [summary.owner for summary in await storage.find()]
+    assert owners == ["first", None, None]  # nobody keeps the twins
+
+
+async def test_defer_records_at_once() -> None:
+    storage = MemoryStorage()
+    claim = await created(storage)
+    storage.defer(write(claim, entry(2, EntryKind.WITHDRAWN), release=True))
+    assert (await storage.load("saga-1")).summary.seq == 2
+
+
+async def test_defer_from_a_finalizer_inside_the_store_waits_its_turn() -> None:
+    storage = MemoryStorage()
+    claim = await created(storage)
+    with storage._shelf:
+        storage.defer(write(claim, entry(2, EntryKind.WITHDRAWN), release=True))
+        assert storage._shelf.sagas["saga-1"].seq == 1
+    assert (await storage.load("saga-1")).summary.seq == 2

@@ -1,0 +1,284 @@
+"""One lease for an incarnation: kept while it is needed, lost for ever once taken."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from anysaga._errors import SagaAlreadyRunning, StaleFence
+from anysaga._hosting import Waker
+from anysaga._records import Claim, EntryKind, SagaState
+from anysaga.storages import SQLAlchemyStorage
+from anysaga.storages._clock import ManualClock
+from anysaga.storages._lease import Basket, Owner
+from anysaga.testing._storage._harness import created, entry, write
+
+pytestmark = pytest.mark.anyio
+
+
+class Commits:
+    """Counts the commits of an engine."""
+
+    def __init__(self, file: Path) -> None:
+        self.count = 0
+        self.statements: list[str] = []
+        self.engine = sa.create_engine(f"sqlite:///{file}", poolclass=sa.NullPool)
+        event.listen(self.engine, "commit", self._committed)
+        event.listen(self.engine, "before_cursor_execute", self._executed)
+
+    def _committed(self, connection: sa.Connection) -> None:
+        self.count += 1
+
+    def _executed(self, _connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        self.statements.append(statement)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def commits(tmp_path: Path) -> Commits:
+    return Commits(tmp_path / "orders.db")
+
+
+@pytest.fixture
+async def storage(commits: Commits, clock: ManualClock) -> AsyncIterator[SQLAlchemyStorage]:
+    async with SQLAlchemyStorage(commits.engine, lease=30.0, clock=clock, label="first") as storage:
+        storage._lease.stop()
+        yield storage
+
+
+@pytest.fixture
+async def other(tmp_path: Path, clock: ManualClock, storage: object) -> AsyncIterator[SQLAlchemyStorage]:
+    async with SQLAlchemyStorage(tmp_path / "orders.db", lease=30.0, clock=clock, label="other") as other:
+        other._lease.stop()
+        yield other
+
+
+async def test_a_saga_of_n_steps_costs_n_plus_1_commits(storage: SQLAlchemyStorage, commits: Commits) -> None:
+    before = commits.count
+    claim = await created(storage)
+    for seq in (2, 4):
+        await storage.confirm(claim)
+        await storage.record(write(claim, entry(seq, EntryKind.DONE), entry(seq + 1)))
+    done = (entry(6, EntryKind.DONE), entry(7, EntryKind.COMPLETED))
+    await storage.record(write(claim, *done, state=SagaState.COMPLETED))
+    assert commits.count - before == 4
+
+
+async def test_a_record_is_two_statements_however_long_the_log(storage: SQLAlchemyStorage, commits: Commits) -> None:
+    claim = await created(storage)
+    for seq in (2, 4):
+        commits.statements.clear()
+        await storage.record(write(claim, entry(seq, EntryKind.DONE), entry(seq + 1)))
+        assert [statement.split()[0] for statement in commits.statements] == ["UPDATE", "INSERT"]
+
+
+async def test_confirm_is_free_while_the_lease_is_young(
+    storage: SQLAlchemyStorage, commits: Commits, clock: ManualClock
+) -> None:
+    claim = await created(storage)
+    before = commits.count
+    clock.advance(19.0)
+    await storage.confirm(claim)
+    assert commits.count == before
+    clock.advance(2.0)
+    await storage.confirm(claim)
+    assert commits.count == before + 1
+    await storage.confirm(claim)
+    assert commits.count == before + 1
+
+
+async def test_one_beat_renews_all_sagas(
+    storage: SQLAlchemyStorage, other: SQLAlchemyStorage, commits: Commits, clock: ManualClock
+) -> None:
+    for number in range(10):
+        await created(storage, f"saga-{number}")
+    before = commits.count
+    for _ in range(5):
+        clock.advance(20.0)
+        storage._lease.beat()
+    assert commits.count - before == 5
+    assert await other.claim_due(["order"], 10) == []
+
+
+async def test_without_claims_nothing_beats(storage: SQLAlchemyStorage, commits: Commits, clock: ManualClock) -> None:
+    await storage.release(await created(storage))
+    before = commits.count
+    clock.advance(20.0)
+    storage._lease.beat()
+    assert commits.count == before
+
+
+async def test_a_lease_that_ran_out_is_taken(
+    storage: SQLAlchemyStorage, other: SQLAlchemyStorage, clock: ManualClock
+) -> None:
+    former = await created(storage)
+    clock.advance(30.0)
+    with pytest.raises(SagaAlreadyRunning):
+        await other.claim("saga-1")
+    clock.advance(0.000_001)
+    assert (await other.claim("saga-1")).fence == 2
+    with pytest.raises(StaleFence):
+        await storage.confirm(former)
+    assert former.lost
+
+
+async def test_a_lease_that_ran_out_and_nobody_took_is_still_ours(
+    storage: SQLAlchemyStorage, other: SQLAlchemyStorage, clock: ManualClock
+) -> None:
+    claim = await created(storage)
+    clock.advance(3600.0)
+    await storage.confirm(claim)
+    with pytest.raises(SagaAlreadyRunning):
+        await other.claim("saga-1")
+    clock.advance(3600.0)
+    again = await created(storage, "saga-2")
+    await storage.confirm(claim)
+    await storage.confirm(again)
+
+
+async def test_the_beat_learns_of_death_and_loses_every_claim(
+    storage: SQLAlchemyStorage, other: SQLAlchemyStorage, clock: ManualClock
+) -> None:
+    claims = [await created(storage, f"saga-{number}") for number in range(3)]
+    told: list[str] = []
+    for claim in claims:
+        claim.watch(lambda: told.append("lost"))
+    clock.advance(31.0)
+    await other.claim("saga-1")
+    storage._lease.beat()
+    assert told == ["lost"] * 3
+    assert all(claim.lost for claim in claims)
+
+
+async def test_the_dead_stay_dead(storage: SQLAlchemyStorage, other: SQLAlchemyStorage, clock: ManualClock) -> None:
+    former = await created(storage)
+    clock.advance(31.0)
+    await other.claim("saga-1")
+    again = await created(storage, "saga-2")
+    assert former.lost
+    await storage.confirm(again)
+    with pytest.raises(StaleFence):
+        await storage.confirm(former)
+
+
+async def test_a_machine_that_slept_does_not_claim_for_the_dead(
+    storage: SQLAlchemyStorage, other: SQLAlchemyStorage, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await created(storage)
+    awake = clock.monotonic()
+    monkeypatch.setattr(clock, "monotonic", lambda: awake)
+    clock.advance(3600.0)
+    await other.claim("saga-1")
+    await created(storage, "saga-2")
+    with pytest.raises(SagaAlreadyRunning):
+        await other.claim("saga-2")
+
+
+async def test_owners_that_died_long_ago_are_forgotten(
+    storage: SQLAlchemyStorage, other: SQLAlchemyStorage, commits: Commits, clock: ManualClock
+) -> None:
+    await created(storage)
+    clock.advance(31.0)
+    await created(other, "saga-2")
+    await other.claim_due(["invoice"], 1)
+    clock.advance(2 * 86_400.0)
+    async with SQLAlchemyStorage(commits.engine, clock=clock) as third:
+        assert [claim.fence for claim in await third.claim_due(["order"], 1)] == [2]
+    with commits.engine.connect() as connection:
+        labels = connection.scalars(sa.text("SELECT label FROM anysaga_owners")).all()
+    assert labels == ["other"]
+
+
+async def test_the_heartbeat_thread_beats_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    beaten = Waker()
+    file = tmp_path / "orders.db"
+    async with SQLAlchemyStorage(file, lease=0.03) as storage, SQLAlchemyStorage(file, lease=0.03) as other:
+        renew = storage._core.renew
+
+        def renew_and_tell(owner: Owner) -> bool:
+            beaten.wake()
+            return renew(owner)
+
+        monkeypatch.setattr(storage._core, "renew", renew_and_tell)
+        await created(other, "idle")
+        await created(storage)
+        with anyio.fail_after(30):
+            await beaten.wait()
+
+
+def heartbeats() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "anysaga-heartbeat"}
+
+
+async def test_closing_ends_the_heartbeat(tmp_path: Path) -> None:
+    before = heartbeats()
+    async with SQLAlchemyStorage(tmp_path / "orders.db") as storage:
+        await created(storage)
+        (thread,) = heartbeats() - before
+        assert thread.daemon
+    assert not thread.is_alive()
+
+
+async def test_a_storage_that_nobody_uses_any_more_goes_with_its_thread(tmp_path: Path) -> None:
+    before = heartbeats()
+    storage = SQLAlchemyStorage(tmp_path / "orders.db")
+    await created(storage)
+    (thread,) = heartbeats() - before
+    core = weakref.ref(storage._core)
+    del storage
+    gc.collect()
+    assert core() is None
+    thread.join(timeout=30)
+    assert not thread.is_alive()
+
+
+async def test_a_caller_that_is_torn_away_leaves_no_claim_behind(
+    storage: SQLAlchemyStorage, other: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class TornAwayError(Exception):
+        """Stands for a native cancellation, which no shield holds off."""
+
+    take = storage._core.take
+
+    def take_and_tear(*args: object) -> None:
+        take(*args)  # type: ignore[arg-type]
+        raise TornAwayError
+
+    monkeypatch.setattr(storage._core, "take", take_and_tear)
+    with pytest.raises(TornAwayError):
+        await created(storage)
+    storage._lease.beat()
+    claim = await other.claim("saga-1")
+    assert (claim.fence, claim.record.summary.claims) == (2, 1)
+
+
+async def test_a_claim_that_comes_after_its_caller_left_is_given_back(
+    storage: SQLAlchemyStorage, other: SQLAlchemyStorage
+) -> None:
+    basket = Basket()
+    storage._lease.forsake(basket)
+    claim = await created(storage)
+    storage._lease.hold(storage._lease.owner, [claim], basket)
+    storage._lease.beat()
+    assert (await other.claim("saga-1")).fence == 2
+
+
+async def test_a_claim_for_an_incarnation_that_died_meanwhile_is_lost(storage: SQLAlchemyStorage) -> None:
+    claim: Claim = await created(storage)
+    owner = storage._lease.owner
+    storage._lease.bury(owner)
+    late = Claim(claim.record, claim.fence, claim.now)
+    storage._lease.hold(owner, [late], Basket())
+    assert late.lost
