@@ -165,16 +165,28 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
-async def test_a_damaged_saga_parks_itself_only(
+async def test_a_damaged_log_is_handed_over_with_its_problem(
     storage: SQLAlchemyStorage, rival: sqlite3.Connection, damage: str
 ) -> None:
+    """The engine can then park that saga, a person can abandon it, and the others are claimed as ever."""
     for saga_id in ("a", "bad", "c"):
         await freed(storage, saga_id)
     rival.execute(damage)
+    assert "damaged" in ((await storage.load("bad")).problem or "")
+    claims = await storage.claim_due(["order"], 10)
+    assert ids(claims) == ["a", "bad", "c"]
+    assert [claim.record.problem is None for claim in claims] == [True, False, True]
+
+
+async def test_a_damaged_row_parks_itself_only(storage: SQLAlchemyStorage, rival: sqlite3.Connection) -> None:
+    """A saga whose row cannot be read is parked by the store, and does not stop the others."""
+    for saga_id in ("a", "bad", "c"):
+        await freed(storage, saga_id)
+    rival.execute("UPDATE anysaga_sagas SET state = 'WONDER' WHERE id = 'bad'")
     with pytest.raises(CorruptRecord):
         await storage.load("bad")
     with pytest.raises(CorruptRecord):
-        await storage.claim("bad")
+        await storage.find()
     assert ids(await storage.claim_due(["order"], 10)) == ["a", "c"]
     (parked,) = await storage.find(states=[SagaState.PARKED])
     assert parked.saga_id == "bad"

@@ -101,10 +101,18 @@ def entry_of(row: sa.Row[Any]) -> Entry:
 
 
 def record_of(row: sa.Row[Any], entries: Iterable[sa.Row[Any]]) -> SagaRecord:
-    """A whole record. Raises `CorruptRecord` if a part of it is missing or is none."""
-    if row.context is None:
-        raise CorruptRecord(row.id, "what it began with is missing")
-    log = tuple(entry_of(entry) for entry in entries)
-    if row.seq != (log[-1].seq if log else 0):
-        raise CorruptRecord(row.id, f"its log should end with entry {row.seq}")
-    return SagaRecord(summary_of(row), row.outline, row.digest, row.context, log)
+    """A whole record, with its `problem` if its log is damaged. Raises `CorruptRecord` if its row is."""
+    log: list[Entry] = []
+    problem: str | None = None
+    try:
+        log.extend(map(entry_of, entries))
+        if row.context is None:
+            problem = "what it began with is missing"
+        elif row.seq != (log[-1].seq if log else 0):
+            problem = f"its log should end with entry {row.seq}"
+    except CorruptRecord as error:
+        problem = error.reason
+    damage = None if problem is None else str(CorruptRecord(row.id, problem))
+    return SagaRecord(
+        summary_of(row), row.outline or "[]", row.digest or "", row.context or "null", tuple(log), damage
+    )
