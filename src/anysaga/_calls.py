@@ -6,10 +6,11 @@ import inspect
 import sys
 from collections.abc import Callable
 from enum import Enum, auto
+from time import perf_counter
 from typing import Any
 
 import anyio
-from anyio import CancelScope, current_time, get_cancelled_exc_class
+from anyio import CancelScope, get_cancelled_exc_class
 from attrs import frozen
 
 from anysaga import _current
@@ -54,7 +55,7 @@ async def call(
     records it and raises it again.
     """
     before = _native_cancellations()
-    began = current_time()
+    began = perf_counter()
     token = _current.enter(current)
     error: BaseException | None = None
     try:
@@ -69,13 +70,13 @@ async def call(
             except BaseException as raised:  # noqa: BLE001 - how it ended is the value of this function
                 error = raised
             else:
-                return Ended(How.RETURNED, value, duration=current_time() - began)
+                return Ended(How.RETURNED, value, duration=perf_counter() - began)
     except get_cancelled_exc_class() as cancelled:  # noqa: ASYNC103 - the caller records it and raises it again
-        return Ended(How.CANCELLED, error=cancelled, duration=current_time() - began)  # noqa: ASYNC104 - as above
+        return Ended(How.CANCELLED, error=cancelled, duration=perf_counter() - began)  # noqa: ASYNC104 - as above
     finally:
         _current.leave(token)
     how = _how(error, scope, before)
-    return Ended(how, error=error, duration=current_time() - began)
+    return Ended(how, error=error, duration=perf_counter() - began)
 
 
 async def _invoke(method: Callable[[Any], Any], context: Any, current: CurrentStep, grace: float) -> Any:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 
-from attrs import define, field
+from attrs import define
 
 from anysaga._errors import CheckpointRefused, NoCurrentStep
 from anysaga._records import Outcome
@@ -32,16 +31,16 @@ class CurrentStep:
     fence: int
     outcome: Outcome | None = None
     _save: Callable[[], Awaitable[None]] | None = None
-    _stop: threading.Event = field(factory=threading.Event)
+    _stop: bool = False
 
     @property
     def cancelled(self) -> bool:
         """Whether a plain-function step is asked to end: its limit ran out or its caller was cancelled."""
-        return self._stop.is_set()
+        return self._stop
 
     def ask_to_end(self) -> None:
         """Tell the step's thread that it should end. Called by the engine."""
-        self._stop.set()
+        self._stop = True
 
     async def save(self) -> None:
         """Make the context durable as it is now; see `checkpoint`."""

@@ -282,7 +282,8 @@ class Driver:
             self.journal.note(EntryKind.WITHDRAWN, leaf.path)
 
     def _expired(self) -> bool:
-        return current_time() >= self.stepping.deadline and can_go_back(self.progress)
+        deadline = self.stepping.deadline
+        return deadline != math.inf and current_time() >= deadline and can_go_back(self.progress)
 
     def _expire(self) -> None:
         progress = self.progress

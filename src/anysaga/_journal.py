@@ -36,7 +36,8 @@ class Journal:
     closed: bool = field(default=False, init=False)
     _owes: bool = field(init=False)
     _began: float = field(factory=current_time, init=False)
-    _lock: anyio.Lock = field(factory=lambda: anyio.Lock(fast_acquire=True), init=False)
+    _writing: bool = field(default=False, init=False)
+    _written_event: anyio.Event | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._owes = self.claim is not None
@@ -55,7 +56,8 @@ class Journal:
         """Say what happened. It counts at once here, and in the store with the next commit."""
         self.seq += 1
         error = None if error is None else fit_error(error)
-        entry = Entry(kind, path, seq=self.seq, fence=self.progress.fence, at=self.now(), error=error, **fields)
+        at = 0 if fields.get("wait") is None else self.now()
+        entry = Entry(kind, path, seq=self.seq, fence=self.progress.fence, at=at, error=error, **fields)
         apply(self.progress, entry)
         self.pending.append(entry)
 
@@ -66,7 +68,7 @@ class Journal:
             raise AssertionError("this saga is stored already")
         entries, self.pending = tuple(self.pending), []
         with CancelScope(shield=True):
-            self.claim = await self.storage.create(_with_entries(new, entries, self.progress))
+            self.claim = await self.storage.create(evolve(new, entries=entries, state=self.progress.state))
         self._began = current_time()
         self._owes = self.claim is not None
         self.closed = self.claim is None
@@ -78,16 +80,15 @@ class Journal:
         Raises `StaleFence` if another owner took the saga over, `StorageError` if the store failed for good; the
         journal is closed then.
         """
+        if not self.pending and not self._writing:
+            self._refuse_if_closed()
+            return
         with CancelScope(shield=True):
-            async with self._lock:
-                self._refuse_if_closed()
-                if not self.pending:
-                    return
-                entries, self.pending = tuple(self.pending), []
-                write = Write(self.saga_id, self.progress.fence, entries, self.progress.state, wait, release)
-                self.closed = True
-                await self._send(write)
-                self._written(write)
+            await self._wait_for_turn()
+            try:
+                await self._commit(wait=wait, release=release)
+            finally:
+                self._end_turn()
 
     async def release(self) -> None:
         """Give the saga back, together with what is noted. A release that fails is repeated by the store."""
@@ -112,6 +113,30 @@ class Journal:
             state = self.progress.state
             self.storage.defer(Write(self.saga_id, self.progress.fence, tuple(self.pending), state, release=True))
         self.closed = True
+
+    async def _wait_for_turn(self) -> None:
+        # Only a checkpoint() of a task that outlives its act can meet another write here.
+        while self._writing:
+            if self._written_event is None:
+                self._written_event = anyio.Event()
+            await self._written_event.wait()
+        self._writing = True
+
+    def _end_turn(self) -> None:
+        self._writing = False
+        if self._written_event is not None:
+            self._written_event.set()
+            self._written_event = None
+
+    async def _commit(self, *, wait: float, release: bool) -> None:
+        self._refuse_if_closed()
+        if not self.pending:
+            return
+        entries, self.pending = tuple(self.pending), []
+        write = Write(self.saga_id, self.progress.fence, entries, self.progress.state, wait, release)
+        self.closed = True
+        await self._send(write)
+        self._written(write)
 
     def _written(self, write: Write) -> None:
         self.closed = write.frees
@@ -146,7 +171,3 @@ class Journal:
         if cancelled is not None:
             self._written(write)
             raise cancelled
-
-
-def _with_entries(new: NewSaga, entries: tuple[Entry, ...], progress: Progress) -> NewSaga:
-    return evolve(new, entries=entries, state=progress.state)

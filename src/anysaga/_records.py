@@ -119,6 +119,23 @@ class Entry:
     fence: int = 0
     at: int = 0
 
+    def stamped(self, at: int) -> Entry:
+        """The same entry, committed at the moment `at`. (`attrs.evolve` takes four times as long.)"""
+        return Entry(
+            self.kind,
+            self.path,
+            self.attempt,
+            self.context,
+            self.response,
+            self.error,
+            self.outcome,
+            self.wait,
+            self.duration,
+            self.seq,
+            self.fence,
+            at,
+        )
+
 
 @frozen
 class NewSaga:

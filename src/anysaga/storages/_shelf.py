@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Self
 
-import attrs
 from attrs import define, field
 
 from anysaga._errors import AnysagaError, SagaNotFound, StaleFence
@@ -78,7 +77,7 @@ class StoredSaga:
 
     def append(self, entries: Iterable[Entry], now: int) -> None:
         for entry in entries:
-            self.entries.append(attrs.evolve(entry, at=now))
+            self.entries.append(entry.stamped(now))
             self.seq = entry.seq
 
     def take(self, owner: Incarnation, now: int) -> Claim:
