@@ -46,8 +46,23 @@ class Ended:
     duration: float = 0.0
 
 
+class Unlimited:
+    """Stands for the scope of a call that has no time limit, and whose claim nobody can take away meanwhile."""
+
+    cancel_called = False
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, *exc_info: object) -> None:
+        """End; what was raised goes on."""
+
+
+UNLIMITED = Unlimited()
+
+
 async def call(
-    method: Callable[[Any], Any], context: Any, *, current: CurrentStep, scope: CancelScope, grace: float
+    method: Callable[[Any], Any], context: Any, *, current: CurrentStep, scope: CancelScope | Unlimited, grace: float
 ) -> Ended:
     """Call `method(context)` inside `scope`, whose deadline is the call's time limit.
 
@@ -86,7 +101,7 @@ async def _invoke(method: Callable[[Any], Any], context: Any, current: CurrentSt
     return await value if inspect.isawaitable(value) else value
 
 
-def _how(error: BaseException | None, scope: CancelScope, native_before: int) -> How:
+def _how(error: BaseException | None, scope: CancelScope | Unlimited, native_before: int) -> How:
     if isinstance(error, NotCalled):
         return How.NOT_CALLED
     if isinstance(error, StillRunning):

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from anyio import CancelScope, current_time, get_cancelled_exc_class, sleep_until
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from attrs import define, field
 
 from anysaga._decisions import (
@@ -40,6 +40,9 @@ from anysaga._results import StepResult
 from anysaga._shield import run_shielded
 from anysaga._stepping import Stepping
 
+TURNS = 16
+"""Steps after which a saga lets the other tasks of the loop run."""
+
 
 @define(eq=False)
 class Driver:
@@ -52,6 +55,7 @@ class Driver:
     journal: Journal
     stepping: Stepping
     _over: bool = field(default=False, init=False)
+    _turn: int = field(default=0, init=False)
 
     @property
     def progress(self) -> Progress:
@@ -85,7 +89,7 @@ class Driver:
         if self.is_over:
             return None
         try:
-            await checkpoint()
+            await self._breathe()
             return await self._forward()
         except GeneratorExit:
             self.drop()
@@ -96,6 +100,14 @@ class Driver:
         except BaseException:
             self.drop()
             raise
+
+    async def _breathe(self) -> None:
+        """Let a cancellation in, and now and then the other tasks, even where no step and no store ever waits."""
+        self._turn += 1
+        if self._turn % TURNS == 1:
+            await checkpoint()
+        else:
+            await checkpoint_if_cancelled()
 
     async def leave(self, error: BaseException, cause: str) -> None:
         """Turn back because of `error`, which stays the one that the caller sees, whatever the store does."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import anyio
@@ -67,8 +68,9 @@ class Journal:
         if new is None:
             raise AssertionError("this saga is stored already")
         entries, self.pending = tuple(self.pending), []
-        with CancelScope(shield=True):
-            self.claim = await self.storage.create(evolve(new, entries=entries, state=self.progress.state))
+        new = evolve(new, entries=entries, state=self.progress.state)
+        with _shield(self.storage):
+            self.claim = await self.storage.create(new)
         self._began = current_time()
         self._owes = self.claim is not None
         self.closed = self.claim is None
@@ -82,6 +84,9 @@ class Journal:
         """
         if not self.pending and not self._writing:
             self._refuse_if_closed()
+            return
+        if not self.storage.waits:
+            await self._commit(wait=wait, release=release)
             return
         with CancelScope(shield=True):
             await self._wait_for_turn()
@@ -171,3 +176,7 @@ class Journal:
         if cancelled is not None:
             self._written(write)
             raise cancelled
+
+
+def _shield(storage: Storage) -> AbstractContextManager[object]:
+    return CancelScope(shield=True) if storage.waits else nullcontext()

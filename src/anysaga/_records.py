@@ -120,7 +120,7 @@ class Entry:
     at: int = 0
 
     def stamped(self, at: int) -> Entry:
-        """The same entry, committed at the moment `at`. (`attrs.evolve` takes four times as long.)"""
+        """The same entry, committed at the moment `at`: `attrs.evolve`, in a quarter of its time."""
         return Entry(
             self.kind,
             self.path,

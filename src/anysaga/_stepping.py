@@ -11,7 +11,7 @@ from anyio import CancelScope, current_time
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
-from anysaga._calls import Ended, How, call
+from anysaga._calls import UNLIMITED, Ended, How, Unlimited, call
 from anysaga._current import CurrentStep, key_of
 from anysaga._decisions import Compensate
 from anysaga._definition import Definition, Leaf, is_outcome
@@ -53,7 +53,8 @@ class Stepping:
     def watch_claim(self) -> Claim:
         """Have the running call cancelled once the claim is lost. Returns the claim."""
         claim = self._refuse_if_lost()
-        claim.watch(in_own_loop(self._stop))
+        if self.journal.storage.waits:
+            claim.watch(in_own_loop(self._stop))
         return claim
 
     def _stop(self) -> None:
@@ -151,19 +152,22 @@ class Stepping:
         return current
 
     async def _call(self, leaf: Leaf, method: Callable[[Any], Any], current: CurrentStep, deadline: float) -> Ended:
-        limit = math.inf if leaf.timeout is None else current_time() + leaf.timeout
-        self._scope = CancelScope(deadline=min(limit, deadline))
+        limit = deadline if leaf.timeout is None else min(deadline, current_time() + leaf.timeout)
+        if limit != math.inf or self.journal.storage.waits:
+            self._scope = CancelScope(deadline=limit)
         self.in_call = True
         self.context.touched()
         try:
-            ended = await self._call_in(self._scope, method, current)
+            ended = await self._call_in(self._scope or UNLIMITED, method, current)
         finally:
             self._scope = None
         if ended.how is not How.CANCELLED:
             self._refuse_if_lost()
         return ended
 
-    async def _call_in(self, scope: CancelScope, method: Callable[[Any], Any], current: CurrentStep) -> Ended:
+    async def _call_in(
+        self, scope: CancelScope | Unlimited, method: Callable[[Any], Any], current: CurrentStep
+    ) -> Ended:
         grace = self.definition.grace
         make = partial(call, method, self.context.value, current=current, scope=scope, grace=grace)
         if not self.drains or self.journal.progress.going_back:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import warnings
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, Self, TypeVar
 
 from anyio import get_cancelled_exc_class
@@ -47,10 +47,9 @@ class SagaTransaction(Generic[ContextT]):
     ) -> None:
         self._definition = definition
         self._storage = storage
-        self._container = container
         self._context = context
         self._saga_id = saga_id
-        self._stack = AsyncExitStack()
+        self._scope: AbstractAsyncContextManager[Scope] = container.scope()
         self._opened: Opened | None = None
         self._left = False
         self._busy = False
@@ -110,14 +109,15 @@ class SagaTransaction(Generic[ContextT]):
     async def __aenter__(self) -> Self:
         if self._opened is not None or self._left:
             raise TransactionMisused(self._definition.name, "was entered twice")
+        self._left = True
+        scope = await self._scope.__aenter__()
         try:
-            scope = await self._stack.enter_async_context(self._container.scope())
             steps = await wire_steps(self._definition, scope)
             self._opened = await open_saga(self._definition, self._storage, steps, self._context, self._saga_id)
         except BaseException as error:
-            self._left = True
-            await self._stack.__aexit__(type(error), error, error.__traceback__)  # noqa: ASYNC102 - the container's
+            await self._scope.__aexit__(type(error), error, error.__traceback__)  # noqa: ASYNC102 - the container's
             raise
+        self._left = False
         return self
 
     def __aiter__(self) -> Self:
@@ -151,7 +151,7 @@ class SagaTransaction(Generic[ContextT]):
             if driver is not None and not driver.is_over:
                 await self._leave(driver, exc)  # noqa: ASYNC102 - shields itself, and is bounded
         finally:
-            await self._stack.__aexit__(exc_type, exc, traceback)  # noqa: ASYNC102 - the container's own affair
+            await self._scope.__aexit__(exc_type, exc, traceback)  # noqa: ASYNC102 - the container's own affair
 
     def __del__(self) -> None:
         opened = getattr(self, "_opened", None)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import cache
 from typing import Any, TypeVar
 
@@ -34,17 +34,20 @@ class MappingContainer:
 
     def scope(self) -> AbstractAsyncContextManager[Scope]:
         """Open a scope that makes its own instances."""
-        return self._scope()
-
-    @asynccontextmanager
-    async def _scope(self) -> AsyncIterator[Scope]:
-        yield _MappingScope(self.factories)
+        return _MappingScope(self.factories)
 
 
 @define(eq=False)
-class _MappingScope:
+class _MappingScope(AbstractAsyncContextManager["_MappingScope"]):
     factories: Mapping[type, Callable[[], Any]]
     _made: dict[type, Any] = field(factory=dict)
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Nothing to close: factories make plain objects."""
+
+    def knows(self, wanted: type) -> bool:
+        """Whether there is a factory, so that `get` need not fail to say so."""
+        return wanted in self.factories
 
     async def get(self, wanted: type[_T], /) -> _T:
         if wanted not in self._made:
@@ -76,11 +79,12 @@ async def wire(step: type[_T], scope: Scope) -> _T:
     A parameter with a default keeps it where the container has nothing. Raises `NotProvided`, naming the parameter,
     for one without.
     """
-    try:
-        return await scope.get(step)
-    except NotProvided as error:
-        if error.wanted != step.__qualname__:
-            raise
+    if not isinstance(scope, _MappingScope) or scope.knows(step):
+        try:
+            return await scope.get(step)
+        except NotProvided as error:
+            if error.wanted != step.__qualname__:
+                raise
     given: dict[str, Any] = {}
     for name, parameter in _parameters(step).items():  # type: ignore[arg-type]  # a class is hashable
         try:

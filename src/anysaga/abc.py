@@ -6,7 +6,7 @@ import types
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, Self, TypeVar, runtime_checkable
+from typing import ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
 from anysaga._records import LIVE_STATES as LIVE_STATES
 from anysaga._records import Claim as Claim
@@ -40,6 +40,9 @@ class Storage(ABC):
     A storage opens itself at its first verb, and closes at the end of ``async with``. It may be used by several event
     loops in several threads at once.
     """
+
+    waits: ClassVar[bool] = True
+    """False for a store whose verbs never wait for anything: the engine then need not shield them."""
 
     @abstractmethod
     async def create(self, new: NewSaga) -> Claim | None:

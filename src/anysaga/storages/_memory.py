@@ -31,6 +31,8 @@ class MemoryStorage(Storage):
     `label` is the name that `find` and errors show for the owner of a saga.
     """
 
+    waits = False
+
     def __init__(self, *, label: str = "memory", clock: Clock | None = None) -> None:
         self._label = label
         self._shelf = Shelf(clock or HostClock())
@@ -74,7 +76,7 @@ class MemoryStorage(Storage):
             claim.lose()
 
     async def create(self, new: NewSaga) -> Claim | None:
-        await self._enter()
+        self._check_open()
         with self._shelf as shelf:
             return shelf.create(new, self._incarnation)
 
@@ -94,12 +96,12 @@ class MemoryStorage(Storage):
             return shelf.take_due(frozenset(names), limit, self._incarnation)
 
     async def record(self, write: Write) -> int:
-        await self._enter()
+        self._check_open()
         with self._shelf as shelf:
             return shelf.record(write)
 
     async def confirm(self, claim: Claim) -> None:
-        await self._enter()
+        self._check_open()
         saga_id = claim.record.summary.saga_id
         if claim.lost or self._incarnation.claims.get(saga_id) is not claim:
             raise StaleFence(saga_id, claim.fence)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import deque
-from collections.abc import Iterable
 from typing import Self
 
 from attrs import define, field
@@ -48,6 +47,7 @@ class StoredSaga:
     claims: int = 0
     note: str | None = None
     entries: list[Entry] = field(factory=list[Entry])
+    moments: list[int] = field(factory=list[int])
 
     @property
     def holder(self) -> Incarnation | None:
@@ -73,12 +73,18 @@ class StoredSaga:
 
     def record(self) -> SagaRecord:
         new = self.new
-        return SagaRecord(self.summary(), new.outline, new.digest, new.context, tuple(self.entries))
+        return SagaRecord(self.summary(), new.outline, new.digest, new.context, self.log())
 
-    def append(self, entries: Iterable[Entry], now: int) -> None:
-        for entry in entries:
-            self.entries.append(entry.stamped(now))
-            self.seq = entry.seq
+    def log(self) -> tuple[Entry, ...]:
+        """The entries with their moments, which are kept apart because most logs are written and never read."""
+        return tuple(entry.stamped(at) for entry, at in zip(self.entries, self.moments, strict=True))
+
+    def append(self, entries: tuple[Entry, ...], now: int) -> None:
+        if not entries:
+            return
+        self.entries += entries
+        self.moments += [now] * len(entries)
+        self.seq = entries[-1].seq
 
     def take(self, owner: Incarnation, now: int) -> Claim:
         self.owner = owner
@@ -212,4 +218,4 @@ def _recorded_before(saga: StoredSaga, write: Write) -> int:
     stored = saga.entries[-len(write.entries) :]
     if saga.seq != write.after or not same_entries(stored, write.entries):
         raise StaleFence(write.saga_id, write.fence)
-    return stored[-1].at
+    return saga.moments[-1]
