@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Literal
 
 from attrs import field, frozen
 
 from anysaga._errors import NotDone
+from anysaga._generics import arguments_of
 from anysaga._records import Outcome
 from anysaga._retry import Retry
 from anysaga._snapshot import Codec
@@ -36,11 +39,13 @@ class Leaf:
     atomic: bool = field(init=False)
     not_done_on: tuple[type[BaseException], ...] = field(init=False)
     probes: bool = field(init=False)
+    answers_none: bool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         for name in ("retry", "timeout", "pivot", "read_only", "atomic", "not_done_on"):
             object.__setattr__(self, name, getattr(self.step, name))
         object.__setattr__(self, "probes", defines(self.type, "probe"))
+        object.__setattr__(self, "answers_none", arguments_of(self.type, Step)[1] in (None, type(None)))
 
     @property
     def type(self) -> type[Step[Any, Any]]:
@@ -53,6 +58,16 @@ class Leaf:
         if self.pivot:
             return "pivot"
         return "read_only" if self.read_only else "step"
+
+    def encode_response(self, response: Any) -> str | None:
+        """A response as it is stored: JSON text, or None where the step answers nothing. Raises `NotStorable`."""
+        if response is None and self.answers_none:
+            return None
+        return self.response.encode(response, where=f"the response of step {self.name!r}")
+
+    def decode_response(self, text: str | None) -> Any:
+        """A stored response. Raises `NotReadable`."""
+        return None if text is None else self.response.decode(text, where=f"the response of step {self.name!r}")
 
     def is_clean(self, error: BaseException) -> bool:
         """Whether `error`, raised by act itself, says that the act had no effect.
@@ -116,9 +131,14 @@ def words_of(outline: str) -> str:
     return ", ".join(f"{path} {name}" + (f" ({kind})" if kind != "step" else "") for path, name, kind in rows)
 
 
-def is_async(method: object) -> bool:
+def is_async(method: Callable[..., Any]) -> bool:
     """Whether calling this method gives a coroutine; anything else is called in a worker thread."""
-    return inspect.iscoroutinefunction(method)
+    return _is_coroutine_function(getattr(method, "__func__", method))
+
+
+@lru_cache(maxsize=4096)
+def _is_coroutine_function(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function)
 
 
 def is_outcome(answer: object) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 from anyio import CancelScope, current_time, get_cancelled_exc_class
-from attrs import define, evolve, field
+from attrs import define, field
 
 from anysaga._errors import StaleFence, StorageUnavailable
 from anysaga._progress import Progress, apply
@@ -31,7 +31,6 @@ class Journal:
     progress: Progress
     saga_id: str
     claim: Claim | None = None
-    new: NewSaga | None = None
     seq: int = 0
     pending: list[Entry] = field(factory=list, init=False)
     closed: bool = field(default=False, init=False)
@@ -62,13 +61,9 @@ class Journal:
         apply(self.progress, entry)
         self.pending.append(entry)
 
-    async def create(self) -> bool:
-        """Commit the saga itself with what is noted. False, and nothing written, if its id is taken."""
-        new = self.new
-        if new is None:
-            raise AssertionError("this saga is stored already")
-        entries, self.pending = tuple(self.pending), []
-        new = evolve(new, entries=entries, state=self.progress.state)
+    async def create(self, new: NewSaga) -> bool:
+        """Commit a new saga, whose entries are all that is noted. False, and nothing written, if its id is taken."""
+        self.pending = []
         with _shield(self.storage):
             self.claim = await self.storage.create(new)
         self._began = current_time()

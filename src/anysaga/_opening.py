@@ -115,6 +115,10 @@ async def _start(
 ) -> Opened | None:
     live = LiveContext(definition, context)
     text = live.encode()
+    progress = Progress(definition, base=text, current=text, fence=1)
+    journal = Journal(storage, progress, saga_id)
+    driver = Driver(journal, Stepping(definition, journal, steps, live))
+    driver.plan_first()
     new = NewSaga(
         saga_id=saga_id,
         name=definition.name,
@@ -122,14 +126,11 @@ async def _start(
         outline=definition.outline,
         digest=digest(text),
         context=text,
-        state=SagaState.PENDING,
+        state=progress.state,
         timeout=definition.timeout,
+        entries=tuple(journal.pending),
     )
-    progress = Progress(definition, base=text, current=text, fence=1)
-    journal = Journal(storage, progress, saga_id, new=new)
-    driver = Driver(journal, Stepping(definition, journal, steps, live))
-    driver.plan_first()
-    if not await journal.create():
+    if not await journal.create(new):
         return None
     driver.claimed()
     return Opened(definition, saga_id, progress, live, driver)
@@ -241,13 +242,11 @@ async def _park(definition: Definition, storage: Storage, claim: Claim, reason: 
 def _stored_result(opened: Opened, path: str) -> StepResult[Any]:
     leaf = opened.definition.by_path[path]
     step = opened.progress.of(path)
-    where = f"the response of step {leaf.name!r}"
-    response = None if step.response is None else leaf.response.decode(step.response, where=where)
     return StepResult(
         saga_id=opened.saga_id,
         step_name=leaf.name,
         step_type=leaf.type,
-        response=response,
+        response=leaf.decode_response(step.response),
         attempts=step.attempts,
         duration=step.duration or 0.0,
     )

@@ -214,7 +214,7 @@ class Stepping:
     def _note_done(self, leaf: Leaf, attempt: int, ended: Ended) -> None:
         progress = self.journal.progress
         try:
-            response = leaf.response.encode(ended.value, where=f"the response of step {leaf.name!r}")
+            response = leaf.encode_response(ended.value)
             text = self.context.encode()
         except NotStorable as error:
             self._note_not_storable(leaf, attempt, error)
