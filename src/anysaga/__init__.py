@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from anysaga._blocking import BlockingRunner as BlockingRunner
-from anysaga._blocking import iter_saga as iter_saga
-from anysaga._blocking import run_saga as run_saga
 from anysaga._current import CurrentStep as CurrentStep
 from anysaga._current import checkpoint as checkpoint
 from anysaga._current import current_step as current_step
@@ -41,14 +39,8 @@ from anysaga._errors import StorageRefused as StorageRefused
 from anysaga._errors import StorageUnavailable as StorageUnavailable
 from anysaga._errors import TransactionMisused as TransactionMisused
 from anysaga._errors import UnfinishedSagaWarning as UnfinishedSagaWarning
-from anysaga._operations import abandon as abandon
-from anysaga._operations import compensate as compensate
-from anysaga._operations import resolve as resolve
-from anysaga._operations import retry as retry
 from anysaga._records import Outcome as Outcome
 from anysaga._records import SagaState as SagaState
-from anysaga._recovery import recover as recover
-from anysaga._recovery import recover_saga as recover_saga
 from anysaga._results import SagaResult as SagaResult
 from anysaga._results import StepResult as StepResult
 from anysaga._retry import Retry as Retry
@@ -59,19 +51,52 @@ from anysaga._transaction import SagaTransaction as SagaTransaction
 from anysaga.storages import MemoryStorage as MemoryStorage
 
 if TYPE_CHECKING:
+    from anysaga._blocking import BlockingRunner as BlockingRunner
+    from anysaga._blocking import iter_saga as iter_saga
+    from anysaga._blocking import run_saga as run_saga
+    from anysaga._operations import abandon as abandon
+    from anysaga._operations import compensate as compensate
+    from anysaga._operations import resolve as resolve
+    from anysaga._operations import retry as retry
+    from anysaga._recovery import recover as recover
+    from anysaga._recovery import recover_saga as recover_saga
     from anysaga.storages import SQLAlchemyStorage as SQLAlchemyStorage
 
 __version__ = "0.1.0"
 
-# Tracebacks, documentation and pickles show the public name, so private files may move freely.
-for _name, _value in list(globals().items()):
-    if not _name.startswith("_") and getattr(_value, "__module__", "").startswith("anysaga."):
-        _value.__module__ = __name__
+# What is imported when it is first used, so that a program that only declares and runs sagas starts quickly.
+_LATER = {
+    "BlockingRunner": "anysaga._blocking",
+    "SQLAlchemyStorage": "anysaga.storages",
+    "abandon": "anysaga._operations",
+    "compensate": "anysaga._operations",
+    "iter_saga": "anysaga._blocking",
+    "recover": "anysaga._recovery",
+    "recover_saga": "anysaga._recovery",
+    "resolve": "anysaga._operations",
+    "retry": "anysaga._operations",
+    "run_saga": "anysaga._blocking",
+}
+
+
+def _show_as_public(name: str, value: object) -> None:
+    """Tracebacks, documentation and pickles show the public name, so private files may move freely."""
+    if not name.startswith("_") and getattr(value, "__module__", "").startswith("anysaga."):
+        value.__module__ = __name__
 
 
 def __getattr__(name: str) -> object:
-    if name == "SQLAlchemyStorage":
-        from anysaga.storages import SQLAlchemyStorage  # noqa: PLC0415 - the core works without SQLAlchemy
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_LATER[name]), name)
+    _show_as_public(name, value)
+    globals()[name] = value
+    return value
 
-        return SQLAlchemyStorage
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
+
+
+for _name, _value in list(globals().items()):
+    _show_as_public(_name, _value)

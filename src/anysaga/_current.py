@@ -11,7 +11,7 @@ from anysaga._errors import CheckpointRefused, NoCurrentStep
 from anysaga._records import Outcome
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class CurrentStep:
     """The call of a step that runs at this moment.
 

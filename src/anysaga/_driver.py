@@ -44,7 +44,7 @@ TURNS = 16
 """Steps after which a saga lets the other tasks of the loop run."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Driver:
     """Drives one saga that this process owns.
 

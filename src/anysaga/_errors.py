@@ -1,7 +1,8 @@
 """Every error that a user of anysaga can meet, one class a situation.
 
 Ground floor: imports nothing of ours. Each class is an attrs exception: its fields are its `args`, so errors survive
-pickling, and the sentence is made when it is read. A sentence names the saga, the step and the way out.
+pickling, and the sentence is made when it is read. Their repr is that of any exception: generating others would cost
+each import. A sentence names the saga, the step and the way out.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class StepLost(AnysagaError):
     """
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class InvalidArgument(AnysagaError, ValueError):
     """An option has a value that cannot work. Raised where it is given."""
 
@@ -39,7 +40,7 @@ class InvalidArgument(AnysagaError, ValueError):
         return f"{self.name}={self.value!r} cannot work: {self.expected}"
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class DefinitionError(AnysagaError, TypeError):
     """A saga cannot be declared like this. `problems` lists all that is wrong, `outline` shows the saga."""
 
@@ -52,7 +53,7 @@ class DefinitionError(AnysagaError, TypeError):
         return f"saga {self.saga!r} cannot be declared:{problems}\n{self.outline}"
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class NotStorable(AnysagaError, ValueError):
     """A value cannot be stored. `where` names the field, never the value; `reason` says what is wrong with it."""
 
@@ -63,7 +64,7 @@ class NotStorable(AnysagaError, ValueError):
         return f"{self.where} cannot be stored: {self.reason}"
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class NotReadable(AnysagaError, ValueError):
     """A stored text does not fit the type it should become: the type changed, or the text was damaged."""
 
@@ -77,7 +78,7 @@ class NotReadable(AnysagaError, ValueError):
         )
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class NotProvided(AnysagaError, LookupError):
     """The container has nothing for a type that a step asks for."""
 
@@ -91,7 +92,7 @@ class NotProvided(AnysagaError, LookupError):
         )
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class SagaParked(AnysagaError):
     """A saga cannot go on without a person. The original error, if there is one, is its `__cause__`."""
 
@@ -108,7 +109,7 @@ class SagaParked(AnysagaError):
         )
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class SagaCompensated(AnysagaError):
     """A saga went back before, and everything it had done is undone. `cause` is the stored text of the first error."""
 
@@ -123,7 +124,7 @@ class SagaCompensated(AnysagaError):
         )
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class SagaAbandoned(AnysagaError):
     """A person closed this saga as it was. `reason` is what that person wrote."""
 
@@ -138,7 +139,7 @@ class SagaAbandoned(AnysagaError):
         )
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class SagaAlreadyRunning(AnysagaError):
     """A living owner drives this saga at the moment, perhaps in this very process."""
 
@@ -152,7 +153,7 @@ class SagaAlreadyRunning(AnysagaError):
         )
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class SagaNotFound(AnysagaError, LookupError):
     """The store knows no saga of this id."""
 
@@ -162,7 +163,7 @@ class SagaNotFound(AnysagaError, LookupError):
         return f"there is no saga {self.saga_id!r} in this store: check the id and the store's address"
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class SagaMismatch(AnysagaError):
     """The saga stored under this id is another one: other saga class, or another payload. Nothing was changed."""
 
@@ -176,7 +177,7 @@ class SagaMismatch(AnysagaError):
         )
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class SagaTimeout(AnysagaError, TimeoutError):
     """The time limit of the whole saga ran out before a point of no return; what it did is undone."""
 
@@ -191,7 +192,7 @@ class SagaTimeout(AnysagaError, TimeoutError):
         )
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class StepTimeout(AnysagaError, TimeoutError):
     """A step's time limit ran out, so nobody can say whether it took effect."""
 
@@ -207,7 +208,7 @@ class StepTimeout(AnysagaError, TimeoutError):
         )
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class PivotPassed(AnysagaError):
     """`abort()` came after the point of no return: the saga can only go forward."""
 
@@ -222,7 +223,7 @@ class PivotPassed(AnysagaError):
         )
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class StaleFence(AnysagaError):
     """Another owner has taken this saga over; what this one wanted to write was refused."""
 
@@ -236,7 +237,7 @@ class StaleFence(AnysagaError):
         )
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class OperationRefused(AnysagaError):
     """`resolve`, `retry`, `compensate` or `abandon` does not fit the state that the saga is in."""
 
@@ -248,7 +249,7 @@ class OperationRefused(AnysagaError):
         return f"cannot {self.operation} saga {self.saga_id!r}: {self.reason}"
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class TransactionMisused(AnysagaError, RuntimeError):
     """A saga transaction was used outside its `async with`, twice, or by two tasks at once."""
 
@@ -262,7 +263,7 @@ class TransactionMisused(AnysagaError, RuntimeError):
         )
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class NoCurrentStep(AnysagaError, LookupError):
     """`current_step()` or `checkpoint()` was called where no step of a saga runs."""
 
@@ -272,7 +273,7 @@ class NoCurrentStep(AnysagaError, LookupError):
         return f"{self.function} works only inside act, compensate or probe of a step that a saga runs"
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class CheckpointRefused(AnysagaError, RuntimeError):
     """`checkpoint()` was called where nothing can be saved in the middle."""
 
@@ -283,7 +284,7 @@ class CheckpointRefused(AnysagaError, RuntimeError):
         return f"checkpoint() in step {self.step!r} was refused: {self.reason}"
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class BlockingCallInLoop(AnysagaError, RuntimeError):
     """A blocking function was called inside a running event loop, which it would stop."""
 
@@ -298,7 +299,7 @@ class StorageError(AnysagaError):
     """The root of what goes wrong with a store. It never changes a saga's state."""
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class StorageUnavailable(StorageError):
     """The store did not answer, or refused for a reason of its own. Whether the last write took effect is open."""
 
@@ -312,7 +313,7 @@ class StorageUnavailable(StorageError):
         )
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class StorageClosed(StorageError, RuntimeError):
     """The store was closed before."""
 
@@ -322,7 +323,7 @@ class StorageClosed(StorageError, RuntimeError):
         return f"the store {self.store} is closed: keep the saga's work inside its `async with`"
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class StorageRefused(StorageError, ValueError):
     """A store cannot be used with this address or these options."""
 
@@ -333,7 +334,7 @@ class StorageRefused(StorageError, ValueError):
         return f"the store {self.store} cannot be used: {self.reason}"
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class MissingDriver(StorageError, ImportError):
     """A package that this store needs is not installed. `extra` names the extra that brings it."""
 
@@ -345,7 +346,7 @@ class MissingDriver(StorageError, ImportError):
         return f"the store {self.store} needs {self.package}: pip install 'anysaga[{self.extra}]'"
 
 
-@define(slots=False, eq=False)
+@define(slots=False, eq=False, repr=False)
 class CorruptRecord(StorageError):
     """What the store has of a saga is no saga's record."""
 

@@ -19,7 +19,7 @@ RESEND_PAUSES = (0.05, 0.2, 1.0)
 """Seconds before the same write is sent again after the store did not answer."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Journal:
     """Keeps a saga's log for its owner.
 

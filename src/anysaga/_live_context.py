@@ -12,7 +12,7 @@ from anysaga._errors import ContextChangedWarning, NotStorable
 from anysaga._snapshot import fit_error, redact
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class LiveContext:
     """The object that acts and undos receive.
 

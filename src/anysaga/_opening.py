@@ -29,7 +29,7 @@ from anysaga._stepping import Stepping
 from anysaga.abc import Storage
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Opened:
     """A saga that somebody may look at: with a driver if it is to be driven, without one if it is completed."""
 

@@ -16,7 +16,7 @@ ROOT = ""
 """The path of the whole saga, where BACK stands when everything is undone."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class StepProgress:
     """What the log says about one step.
 
@@ -60,7 +60,7 @@ class StepProgress:
         return self.outcome is Outcome.DONE or self.doubt or self.intent != 0
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Progress:
     """Where a saga stands, by its log.
 

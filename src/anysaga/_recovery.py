@@ -115,7 +115,7 @@ async def _finish_one(
         logger.exception("saga %s was not recovered; it is tried again later", saga_id)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Recovery:
     storage: Storage
     container: Container

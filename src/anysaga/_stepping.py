@@ -28,7 +28,7 @@ from anysaga._step import Step
 from anysaga._threads import StillRunning
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Stepping:
     """Calls act, compensate and probe of a saga's steps.
 

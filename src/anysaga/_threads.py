@@ -22,7 +22,7 @@ class NotCalled(Exception):
     """The step's function was never entered: it was cancelled while it waited for a thread."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class StillRunning(Exception):
     """The thread did not end within its limit and grace. `when_ended` is called, in that thread, once it does."""
 
@@ -33,7 +33,7 @@ class StillRunning(Exception):
         self.run.tell_late(tell)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ThreadRun:
     """One call in a worker thread, and how it ended."""
 

@@ -17,7 +17,7 @@ from anysaga.abc import Container, Scope
 _T = TypeVar("_T")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class MappingContainer:
     """A container made of ``{type: factory}``. Each scope makes each thing once, when it is first asked for.
 
@@ -37,7 +37,7 @@ class MappingContainer:
         return _MappingScope(self.factories)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _MappingScope(AbstractAsyncContextManager["_MappingScope"]):
     factories: Mapping[type, Callable[[], Any]]
     _made: dict[type, Any] = field(factory=dict)

@@ -15,7 +15,7 @@ from anysaga.storages._clock import Clock, microseconds
 from anysaga.storages._rules import patience, same_entries
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Incarnation:
     """One owner of sagas: a `MemoryStorage` object until it is closed, killed or dropped."""
 
@@ -31,7 +31,7 @@ class Incarnation:
         return lost
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class StoredSaga:
     """One saga as it stands."""
 
@@ -100,7 +100,7 @@ class StoredSaga:
         self.owner = None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Shelf:
     """All sagas, behind one lock: every method is called inside ``with shelf``, but for `defer`.
 
