@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -19,13 +19,14 @@ from anysaga._errors import BlockingCallInLoop, TransactionMisused
 from anysaga._results import SagaResult, StepResult
 from anysaga._saga import Saga
 from anysaga._transaction import SagaTransaction
+from anysaga._wiring import Factories
 from anysaga.abc import Container, Storage
 from anysaga.storages import MemoryStorage
 
 ContextT = TypeVar("ContextT")
 _T = TypeVar("_T")
 StorageLike = Storage | str | os.PathLike[str]
-ContainerLike = Container | Mapping[type, Callable[[], Any]]
+ContainerLike = Container | Factories
 
 
 def run_saga(

@@ -62,14 +62,21 @@ UNLIMITED = Unlimited()
 
 
 async def call(
-    method: Callable[[Any], Any], context: Any, *, current: CurrentStep, scope: CancelScope | Unlimited, grace: float
+    method: Callable[[Any], Any],
+    context: Any,
+    *,
+    current: CurrentStep,
+    scope: CancelScope | Unlimited,
+    grace: float,
+    native_before: int,
 ) -> Ended:
     """Call `method(context)` inside `scope`, whose deadline is the call's time limit.
+
+    `native_before` is what `native_cancellations` said before the saga began to run here.
 
     Only the cancellation of an outer scope leaves as an exception class inside the result (CANCELLED): the caller
     records it and raises it again.
     """
-    before = _native_cancellations()
     began = perf_counter()
     token = _current.enter(current)
     error: BaseException | None = None
@@ -90,7 +97,7 @@ async def call(
         return Ended(How.CANCELLED, error=cancelled, duration=perf_counter() - began)  # noqa: ASYNC104 - as above
     finally:
         _current.leave(token)
-    how = _how(error, scope, before)
+    how = _how(error, scope, native_before)
     return Ended(how, error=error, duration=perf_counter() - began)
 
 
@@ -110,12 +117,12 @@ def _how(error: BaseException | None, scope: CancelScope | Unlimited, native_bef
         return How.TIMED_OUT
     if isinstance(error, get_cancelled_exc_class()) or not isinstance(error, Exception):
         return How.CANCELLED
-    if anyio.get_current_task().has_pending_cancellation() or _native_cancellations() > native_before:
+    if anyio.get_current_task().has_pending_cancellation() or native_cancellations() > native_before:
         return How.DISTURBED
     return How.RAISED
 
 
-def _native_cancellations() -> int:
+def native_cancellations() -> int:
     """How often the current task was cancelled by asyncio itself, which no scope of AnyIO shows."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is None:

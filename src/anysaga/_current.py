@@ -34,6 +34,11 @@ class CurrentStep:
     _stop: bool = False
 
     @property
+    def act_key(self) -> str:
+        """The idempotency key of the act, also inside `compensate`: the one to refuse from now on, as a tombstone."""
+        return key_of(self.saga_id, self.path, "act")
+
+    @property
     def cancelled(self) -> bool:
         """Whether a plain-function step is asked to end: its limit ran out or its caller was cancelled."""
         return self._stop

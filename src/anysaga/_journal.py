@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -35,7 +36,7 @@ class Journal:
     pending: list[Entry] = field(factory=list, init=False)
     closed: bool = field(default=False, init=False)
     _owes: bool = field(init=False)
-    _began: float = field(factory=current_time, init=False)
+    _began: float = field(factory=monotonic, init=False)
     _writing: bool = field(default=False, init=False)
     _written_event: anyio.Event | None = field(default=None, init=False)
 
@@ -46,7 +47,7 @@ class Journal:
         """The store's time in µs: that of the claim, and what has passed since on the monotonic clock."""
         if self.claim is None:
             return 0
-        return self.claim.now + round((current_time() - self._began) * 1_000_000)
+        return self.claim.now + round((monotonic() - self._began) * 1_000_000)
 
     def until(self, moment: int) -> float:
         """The point of the loop's clock that is the store's `moment` (µs)."""
@@ -66,7 +67,7 @@ class Journal:
         self.pending = []
         with _shield(self.storage):
             self.claim = await self.storage.create(new)
-        self._began = current_time()
+        self._began = monotonic()
         self._owes = self.claim is not None
         self.closed = self.claim is None
         return not self.closed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from anyio import CancelScope, CapacityLimiter, create_task_group
@@ -26,11 +26,11 @@ from anysaga._records import Claim, SagaRecord, SagaState
 from anysaga._results import SagaResult
 from anysaga._saga import Saga, checked_id
 from anysaga._transaction import wire_steps
-from anysaga._wiring import container_of
+from anysaga._wiring import Factories, container_of
 from anysaga.abc import Container, Storage
 
 ContextT = TypeVar("ContextT")
-Containers = Container | Mapping[type, Callable[[], Any]]
+Containers = Container | Factories
 
 logger = logging.getLogger("anysaga.recovery")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from anysaga._declaration import Declaration, compile_saga
@@ -16,7 +16,7 @@ from anysaga._results import SagaResult
 from anysaga._retry import Retry
 from anysaga._step import Step
 from anysaga._transaction import SagaTransaction
-from anysaga._wiring import container_of
+from anysaga._wiring import Factories, container_of
 from anysaga.abc import Container, Storage
 from anysaga.storages import MemoryStorage
 
@@ -65,7 +65,7 @@ class Saga(Generic[ContextT]):
         self,
         *,
         storage: Storage | None = None,
-        container: Container | Mapping[type, Callable[[], Any]] | None = None,
+        container: Container | Factories | None = None,
         name: str | None = None,
         steps: Sequence[type[Step[Any, Any]] | Step[Any, Any]] | None = None,
         version: int | None = None,
@@ -92,7 +92,7 @@ class Saga(Generic[ContextT]):
         if self._definition is None:
             compile_saga(_declaration(self, type(self), _context_of(type(self)), checking=True))
 
-    def moved_to(self, storage: Storage, container: Container | Mapping[type, Callable[[], Any]] | None = None) -> Self:
+    def moved_to(self, storage: Storage, container: Container | Factories | None = None) -> Self:
         """The same saga in another storage, and with another container if one is given."""
         moved = copy.copy(self)
         moved._storage = _checked_storage(storage)

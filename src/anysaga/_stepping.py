@@ -11,7 +11,7 @@ from anyio import CancelScope, current_time
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
-from anysaga._calls import UNLIMITED, Ended, How, Unlimited, call
+from anysaga._calls import UNLIMITED, Ended, How, Unlimited, call, native_cancellations
 from anysaga._current import CurrentStep, key_of
 from anysaga._decisions import Compensate
 from anysaga._definition import Definition, Leaf, is_outcome
@@ -47,6 +47,7 @@ class Stepping:
     result: StepResult[Any] | None = field(default=None, init=False)
     results: dict[str, StepResult[Any]] = field(factory=dict, init=False)
     in_call: bool = field(default=False, init=False)
+    native_before: int = field(factory=native_cancellations, init=False)
     _scope: CancelScope | None = field(default=None, init=False)
     _acting: CurrentStep | None = field(default=None, init=False)
 
@@ -169,7 +170,15 @@ class Stepping:
         self, scope: CancelScope | Unlimited, method: Callable[[Any], Any], current: CurrentStep
     ) -> Ended:
         grace = self.definition.grace
-        make = partial(call, method, self.context.value, current=current, scope=scope, grace=grace)
+        make = partial(
+            call,
+            method,
+            self.context.value,
+            current=current,
+            scope=scope,
+            grace=grace,
+            native_before=self.native_before,
+        )
         if not self.drains or self.journal.progress.going_back:
             return await make()
         ended: Ended | None = None

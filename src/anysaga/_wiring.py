@@ -7,7 +7,7 @@ import typing
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from attrs import define, field
 
@@ -15,6 +15,9 @@ from anysaga._errors import InvalidArgument, NotProvided
 from anysaga.abc import Container, Scope
 
 _T = TypeVar("_T")
+
+Factories: TypeAlias = Mapping[Any, Callable[[], Any]]
+"""Factories by type. The key is `Any` so that a ``dict[type[Bank], ...]`` of a user fits: keys are invariant."""
 
 
 @define(eq=False, repr=False)
@@ -25,7 +28,7 @@ class MappingContainer:
     called.
     """
 
-    factories: Mapping[type, Callable[[], Any]]
+    factories: Factories
 
     def __attrs_post_init__(self) -> None:
         for kind, factory in self.factories.items():
@@ -39,7 +42,7 @@ class MappingContainer:
 
 @define(eq=False, repr=False)
 class _MappingScope(AbstractAsyncContextManager["_MappingScope"]):
-    factories: Mapping[type, Callable[[], Any]]
+    factories: Factories
     _made: dict[type, Any] = field(factory=dict)
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -62,7 +65,7 @@ class _MappingScope(AbstractAsyncContextManager["_MappingScope"]):
         return await made if inspect.isawaitable(made) else made
 
 
-def container_of(given: Container | Mapping[type, Callable[[], Any]] | None) -> Container:
+def container_of(given: Container | Factories | None) -> Container:
     """The container for what a user gave: one of theirs, or a mapping (None is an empty one)."""
     if given is None:
         return MappingContainer({})

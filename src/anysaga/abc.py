@@ -133,7 +133,10 @@ class Storage(ABC):
         """Get ready. Called by ``async with``; the first verb does the same where it is left out."""
 
     async def aclose(self) -> None:
-        """Release what this incarnation still owns, and let go of files and connections. Safe to call twice."""
+        """Release what this incarnation still owns, and let go of files and connections. Safe to call twice.
+
+        Any verb after that raises `StorageClosed`.
+        """
 
     async def __aenter__(self) -> Self:
         await self.open()

@@ -90,13 +90,15 @@ def _containers(values: Iterable[Any]) -> list[Any]:
 
 
 def digest(text: str) -> str:
-    """SHA-256, in hex, of JSON text with its keys sorted: the same for two texts that differ in order or spaces only.
+    """SHA-256, in hex, of JSON text that a codec wrote: the same for equal values, in whatever order their dicts are.
 
     A dict whose keys are no `str` is stored as a list of pairs, so there the order counts. Raises `NotReadable` if
     the text is not JSON.
     """
     from hashlib import sha256  # noqa: PLC0415 - a tenth of what importing anysaga may cost
 
+    if text[:1] == "{" and text[-1:] == "}" and text.count("{") == 1:
+        return sha256(text.encode()).hexdigest()  # one flat object: a codec writes its fields in their order
     try:
         return sha256(_canonical.encode(loads(text)).encode()).hexdigest()
     except (ValueError, RecursionError, Misfit):

@@ -113,6 +113,4 @@ def record_of(row: sa.Row[Any], entries: Iterable[sa.Row[Any]]) -> SagaRecord:
     except CorruptRecord as error:
         problem = error.reason
     damage = None if problem is None else str(CorruptRecord(row.id, problem))
-    return SagaRecord(
-        summary_of(row), row.outline or "[]", row.digest or "", row.context or "null", tuple(log), damage
-    )
+    return SagaRecord(summary_of(row), row.outline or "[]", row.digest or "", row.context or "null", tuple(log), damage)

@@ -1,0 +1,1 @@
+"""What anysaga costs: `python -m benchmarks` prints a table."""

@@ -1,0 +1,74 @@
+"""The code in README.md and docs/ is code: whole programs run, excerpts compile, and all names exist."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import anysaga
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
+BLOCKS = [
+    (page.name, block) for page in PAGES for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+]
+LINKS = [(page, link) for page in PAGES for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text())]
+
+
+@pytest.mark.parametrize(("page", "block"), BLOCKS)
+def test_code_compiles(page: str, block: str) -> None:
+    """Every block of Python is valid, with `await` allowed, and imports only names that anysaga has."""
+    tree = compile(block, page, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "anysaga":
+            assert [alias.name for alias in node.names if not hasattr(anysaga, alias.name)] == []
+
+
+def test_the_first_program_of_the_readme_runs(tmp_path: Path) -> None:
+    """It prints a receipt, puts the item of the declined order back, and ends with the bank's own error."""
+    program = next(block for page, block in BLOCKS if page == "README.md")
+    (tmp_path / "program.py").write_text(program)
+    environment = {**os.environ, "PYTHONPATH": str(Path(anysaga.__file__).parent.parent)}
+    command = [sys.executable, "program.py"]
+    done = subprocess.run(  # noqa: S603  # our own program
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.splitlines() == ["receipt-1", "ReserveItem is done", "a pot goes back to shelf 4"]
+    assert "CardDeclined: no 30 euros on this card" in done.stderr
+    assert "went back, undone: ReserveItem" in done.stderr
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS)
+def test_links_lead_somewhere(page: Path, link: str) -> None:
+    """A link to a file leads to a file that exists."""
+    if "://" not in link:
+        assert (page.parent / link).exists()
+
+
+def test_the_receiver_of_the_docs_keeps_its_law() -> None:
+    """It does a known work once, undoes it once, and refuses an act that comes after its undo, known or not."""
+    block = next(block for page, block in BLOCKS if page == "outcomes.md" and "class Receiver" in block)
+    names: dict[str, Any] = {}
+    exec(block, names)  # noqa: S102  # our own page
+    effects: list[str] = []
+
+    def charge() -> str:
+        effects.append("charged")
+        return "receipt-1"
+
+    receiver = names["Receiver"](sqlite3.connect(":memory:"))
+    assert [receiver.act("a", charge), receiver.act("a", charge)] == ["receipt-1", "receipt-1"]
+    for key in ("a", "a", "b"):
+        receiver.undo(key, effects.append)
+    assert effects == ["charged", "receipt-1"]
+    for key in ("a", "b"):
+        with pytest.raises(PermissionError):
+            receiver.act(key, charge)

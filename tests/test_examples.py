@@ -1,0 +1,112 @@
+"""Every example runs as a newcomer would run it, and shows what its docstring says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import anysaga
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(anysaga.__file__).parent.parent)}
+EXAMPLES = Path(__file__).parent.parent / "examples"
+BACKENDS = ["asyncio", "trio"]
+
+
+def run(example: str, folder: Path, *arguments: str) -> str:
+    """Run an example in an empty folder; returns what it prints."""
+    command = [sys.executable, str(EXAMPLES / example), *arguments]
+    done = subprocess.run(  # noqa: S603  # our own script
+        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_order(backend: str, tmp_path: Path) -> None:
+    """One order goes through; of the other one everything is undone, in reverse; both are in the file."""
+    good, bad = run("order.py", tmp_path, "--backend", backend).split("an order with a card that is empty:")
+    assert good.splitlines()[1:] == [
+        "  ReserveItems: tea and a pot",
+        "  BookCourier: a parcel of 2",
+        "  ChargeCard: 30 euros paid",
+    ]
+    assert bad.index("undo: a parcel of 2 called off") < bad.index("undo: tea and a pot back on the shelf")
+    assert "undo: 30 euros" not in bad
+    assert "failed: no 30 euros on this card" in bad
+    assert "went back, undone: BookCourier, ReserveItems" in bad
+    assert f"kept in {tmp_path / 'orders.db'}:" in bad
+    assert sorted(re.findall(r": (COMP\w+)", bad)) == ["COMPENSATED", "COMPLETED"]
+    assert (tmp_path / "orders.db").exists()
+
+
+def test_order_again(tmp_path: Path) -> None:
+    """A second run finds the sagas of the first in the file."""
+    run("order.py", tmp_path)
+    assert run("order.py", tmp_path).count(": COMPLETED") == 2
+
+
+def test_order_blocking(tmp_path: Path) -> None:
+    """Two orders go through; of the third the payment is undone, and the courier, who was never sent, is not."""
+    output = run("order_blocking.py", tmp_path)
+    assert "COMPLETED: tea on its way to Elm Street" in output
+    assert "  ChargeAccount: 72\n  SendCourier: a pot on its way to Oak Street" in output
+    assert "undo: the balance is 72 again" in output
+    assert "called back" not in output
+    assert "failed: there is no street to go to" in output
+    assert (tmp_path / "orders.db").exists()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_recovery(backend: str, tmp_path: Path) -> None:
+    """The saga of the killed process is completed, and paid once."""
+    assert run("recovery.py", tmp_path, "--backend", backend).splitlines() == [
+        "worker: payment sent",
+        "worker killed",
+        "recovered order-17: COMPLETED, was paid before",
+        "the bank's book: 30 euros for order-17:1:act",
+    ]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_retry_and_timeout(backend: str, tmp_path: Path) -> None:
+    """Act and undo are each tried twice, act under one key."""
+    output = run("retry_and_timeout.py", tmp_path, "--backend", backend)
+    assert re.findall(r"attempt (\d) under (\S+)", output) == [("1", "parcel-1:1:act"), ("2", "parcel-1:1:act")]
+    assert "BookCourier: the courier comes at noon (attempts: 2)" in output
+    assert re.findall(r"call the courier off: attempt (\d)", output) == ["1", "2"]
+    assert "failed: the bank says no\nsaga 'ParcelSaga' (parcel-1) went back, undone: BookCourier" in output
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_parked(backend: str, tmp_path: Path) -> None:
+    """The saga waits until a person has said what became of its pivot, and then goes on."""
+    output = run("parked.py", tmp_path, "--backend", backend)
+    assert "parked at Pay: nobody can say whether this point of no return took effect" in output
+    assert "because of: ConnectionResetError" in output
+    assert "  ticket-1: nobody can say" in output
+    assert "resolved by a person: RUNNING\nrecovered: COMPLETED, ticket for Hamlet sent" in output
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_background_recovery(backend: str, tmp_path: Path) -> None:
+    """What the shop left in the middle is finished in the background."""
+    assert run("background_recovery.py", tmp_path, "--backend", backend).splitlines() == [
+        "shop: tea reserved, and that is all for now",
+        "background: order-1 is COMPLETED",
+    ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the example needs fcntl")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_own_storage(backend: str, tmp_path: Path) -> None:
+    """The order is kept in the folder, with its whole log."""
+    output = run("own_storage.py", tmp_path, "--backend", backend)
+    assert f"COMPLETED, kept in {tmp_path / 'orders'}" in output
+    assert re.findall(r"^  \d+ (\w+)", output, re.MULTILINE) == [*["STARTED", "DONE"] * 3, "COMPLETED"]
+    assert (tmp_path / "orders" / "sagas.json").exists()

@@ -1,0 +1,31 @@
+"""The storage of the examples keeps the contract."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anysaga.testing import StorageConformance
+
+if sys.platform == "win32":
+    pytest.skip("the example needs fcntl", allow_module_level=True)
+
+sys.path.append(str(Path(__file__).parent.parent / "examples"))
+
+FolderStorage: Any = import_module("folder_storage").FolderStorage
+
+
+class TestFolderStorage(StorageConformance):
+    def new_storage(self, directory: Path) -> Any:
+        return FolderStorage(directory / "sagas")
+
+    def twin(self, storage: Any) -> Any:
+        return FolderStorage(storage.folder)
+
+    async def die(self, storage: Any) -> None:
+        storage.life.close()
+        storage.be_born()
