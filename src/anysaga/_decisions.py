@@ -56,6 +56,15 @@ class Compensate:
 
 
 @frozen
+class GiveUp:
+    """Leave this step as it is, and undo the rest: its compensation failed `attempts` times, because of `cause`."""
+
+    leaf: Leaf
+    attempts: int
+    cause: str
+
+
+@frozen
 class Finish:
     """The saga is over."""
 
@@ -70,7 +79,7 @@ class Park:
     reason: str
 
 
-Decision: TypeAlias = Act | Probe | Back | Compensate | Finish | Park
+Decision: TypeAlias = Act | Probe | Back | Compensate | GiveUp | Finish | Park
 
 
 def decide(progress: Progress) -> Decision:
@@ -159,13 +168,18 @@ def _backward(progress: Progress) -> Decision:
     if leaf.pivot:
         return Park(path, "a point of no return is never undone: say what became of it")
     if step.undo_intent != progress.fence and not may_undo(leaf, step, progress.fence):
-        return Park(
-            path, f"its compensation failed {step.undo_attempts} times: {step.undo_error or 'its process died'}"
-        )
+        return _undo_given_up(progress, leaf, step)
     outcome = Outcome.UNKNOWN if in_doubt else Outcome.DONE
     if step.undo_intent == progress.fence:
         return Compensate(leaf, step.undo_attempts, outcome, intent_written=True)
     return Compensate(leaf, step.undo_attempts + 1, outcome, _moment(step.ended_at, step.undo_wait))
+
+
+def _undo_given_up(progress: Progress, leaf: Leaf, step: StepProgress) -> Decision:
+    cause = step.undo_error or "its process died"
+    if progress.definition.on_undo_failure == "continue":
+        return GiveUp(leaf, step.undo_attempts, cause)
+    return Park(leaf.path, f"its compensation failed {step.undo_attempts} times: {cause}")
 
 
 def _all_undone(progress: Progress) -> Decision:

@@ -44,13 +44,12 @@ def compile_saga(declared: Declaration) -> Definition:
     if isinstance(steps, str) or not isinstance(steps, Sequence):
         raise DefinitionError(declared.name, ("steps is no list of step classes",), "")
     problems = [*_saga_problems(declared), *_step_problems(steps)]
-    if problems:
-        raise DefinitionError(declared.name, tuple(problems), _picture(steps))
-    context_type = _context_type(declared)
-    if context_type is None and declared.context_may_follow:
+    known = [step for step in steps if _is_step(step)]
+    context_type = _context_type(declared, known)
+    if context_type is None and (declared.context_may_follow or not known):
         context_type = Any
-    problems = [*_order_problems(steps), *_context_problems(steps, context_type)]
-    leaves = tuple(_leaves(declared, problems))
+    problems += [*_order_problems(known), *_context_problems(known, context_type)]
+    leaves = tuple(_leaves(declared, known, problems))
     codec = None if context_type is None else _codec(context_type, _name(context_type), problems)
     if problems:
         raise DefinitionError(declared.name, tuple(problems), _picture(steps))
@@ -140,14 +139,13 @@ def _context_problems(steps: Iterable[Any], context_type: Any) -> Iterator[str]:
         )
 
 
-def _leaves(declared: Declaration, problems: list[str]) -> Iterator[Leaf]:
+def _leaves(declared: Declaration, steps: Iterable[Any], problems: list[str]) -> Iterator[Leaf]:
     default = declared.compensate_retry or DEFAULT_COMPENSATE_RETRY
-    for number, step in enumerate(declared.steps, start=1):
+    for number, step in enumerate(steps, start=1):
         name = _step_name(step)
         response = arguments_of(_step_type(step), Step)[1]
         codec = _codec(Any if is_open(response) else response, f"the response of step {name!r}", problems)
-        retry = getattr(step, "compensate_retry", None) or default
-        yield Leaf(str(number), name, step, codec, retry)  # type: ignore[arg-type]  # _step_problems checked it
+        yield Leaf(str(number), name, step, codec, step.compensate_retry or default)
 
 
 def _codec(kind: Any, where: str, problems: list[str]) -> Any:
@@ -158,10 +156,10 @@ def _codec(kind: Any, where: str, problems: list[str]) -> Any:
         return None
 
 
-def _context_type(declared: Declaration) -> Any:
+def _context_type(declared: Declaration, steps: Iterable[object]) -> Any:
     if declared.context_type is not None and not is_open(declared.context_type):
         return declared.context_type
-    for step in declared.steps:
+    for step in steps:
         wanted = _step_context(step)
         if not is_open(wanted):
             return wanted

@@ -18,6 +18,7 @@ from anysaga._decisions import (
     Compensate,
     Decision,
     Finish,
+    GiveUp,
     Park,
     Probe,
     can_go_back,
@@ -205,7 +206,7 @@ class Driver:
                 self.journal.note(EntryKind.BACK, path, error=cause)
             case Park(path, reason):
                 self.journal.note(EntryKind.PARKED, path, error=reason)
-            case Compensate():  # pragma: no cover - decided only once the saga goes back
+            case Compensate() | GiveUp():  # pragma: no cover - decided only once the saga goes back
                 raise AssertionError(decision)
         return False
 
@@ -260,6 +261,8 @@ class Driver:
             match decide(self.progress):
                 case Compensate() as decision:
                     await self._compensate(decision)
+                case GiveUp(leaf, attempts, cause):
+                    self.journal.note(EntryKind.UNDO_FAILED, leaf.path, attempt=attempts, error=cause)
                 case Probe(leaf):
                     await self.journal.commit()
                     await self.stepping.probe(leaf)

@@ -28,12 +28,20 @@ def _search(kind: type, base: type, given: dict[Any, Any]) -> tuple[Any, ...] | 
         origin = get_origin(ancestor) or ancestor
         if not isinstance(origin, type) or not issubclass(origin, base):
             continue
-        arguments = tuple(given.get(argument, argument) for argument in get_args(ancestor))
+        arguments = tuple(_filled(argument, given) for argument in get_args(ancestor))
         if origin is base:
             return arguments
         parameters = getattr(origin, "__parameters__", ())
         return _search(origin, base, dict(zip(parameters, arguments, strict=False)))
     return None
+
+
+def _filled(argument: Any, given: dict[Any, Any]) -> Any:
+    """The argument with the type variables that are given filled in, also inside ``list[T]``."""
+    if is_open(argument):
+        return given.get(argument, argument)
+    inner = () if isinstance(argument, type) else getattr(argument, "__parameters__", ())
+    return argument[tuple(given.get(one, one) for one in inner)] if inner else argument
 
 
 def _default_of(argument: Any) -> Any:

@@ -156,11 +156,12 @@ _OUTCOMES = {
 
 def _is_clean(entries: list[Entry]) -> bool:
     """Whether these outcomes of one step say that it had no effect: each attempt was clean, or somebody resolved it."""
-    settled = 0
-    for number, entry in enumerate(entries):
-        if entry.outcome is Outcome.NOT_DONE or entry.kind is EntryKind.WITHDRAWN:
-            settled = number + 1
-    rest = entries[settled:]
-    started = sum(entry.kind is EntryKind.STARTED for entry in rest)
-    clean = sum(entry.kind is EntryKind.NOT_DONE for entry in rest)
-    return started == clean == len(rest) - clean
+    effects = 0
+    for entry in entries:
+        if entry.outcome is Outcome.NOT_DONE:
+            effects = 0
+        elif entry.kind is EntryKind.STARTED or entry.outcome is Outcome.DONE:
+            effects += 1
+        elif entry.kind in (EntryKind.NOT_DONE, EntryKind.WITHDRAWN):
+            effects -= 1
+    return effects <= 0

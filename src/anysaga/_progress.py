@@ -22,6 +22,7 @@ class StepProgress:
 
     `attempts` counts STARTED that were not withdrawn. `intent` is the fence of an intent without an outcome, 0 if
     there is none: the current fence says that this owner has not called it yet, an older one that it was lost.
+    `intent_before` is what `intent` was before the last STARTED: a WITHDRAWN brings it back. The same for `undo_intent`.
     `doubt` stays once an attempt was unknown, until one is done, a probe answers or a person does.
     `wait` is the stored pause before the next attempt, None where the policy refuses one. `forgiven` attempts do not
     count any more, because a person asked for a retry.
@@ -29,6 +30,7 @@ class StepProgress:
 
     attempts: int = 0
     intent: int = 0
+    intent_before: int = 0
     outcome: Outcome | None = None
     doubt: bool = False
     probed: bool = False
@@ -40,6 +42,7 @@ class StepProgress:
     duration: float | None = None
     undo_attempts: int = 0
     undo_intent: int = 0
+    undo_intent_before: int = 0
     undo_wait: float | None = 0.0
     undo_forgiven: int = 0
     undo_error: str | None = None
@@ -126,7 +129,7 @@ def _started(progress: Progress, entry: Entry) -> None:
     if not step.attempts and entry.path not in progress.started[-1:]:
         progress.started.append(entry.path)
     step.attempts = entry.attempt
-    step.intent = entry.fence
+    step.intent_before, step.intent = step.intent, entry.fence
     step.probed = False
 
 
@@ -159,10 +162,10 @@ def _failed(progress: Progress, entry: Entry) -> None:
 def _withdrawn(progress: Progress, entry: Entry) -> None:
     step = progress.of(entry.path)
     if step.undo_intent:
-        step.undo_intent = 0
+        step.undo_intent = step.undo_intent_before
         step.undo_attempts -= 1
         return
-    step.intent = 0
+    step.intent = step.intent_before
     step.attempts -= 1
 
 
@@ -202,7 +205,7 @@ def _back(progress: Progress, entry: Entry) -> None:
 def _undo_started(progress: Progress, entry: Entry) -> None:
     step = progress.of(entry.path)
     step.undo_attempts = entry.attempt
-    step.undo_intent = entry.fence
+    step.undo_intent_before, step.undo_intent = step.undo_intent, entry.fence
 
 
 def _undone(progress: Progress, entry: Entry) -> None:
@@ -220,7 +223,7 @@ def _undo_failed(progress: Progress, entry: Entry) -> None:
     step.ended_at = entry.at
     step.undo_error = entry.error
     if progress.definition.on_undo_failure == "continue" and not _may_undo_again(progress, entry.path):
-        progress.to_undo.remove(entry.path)
+        progress.to_undo.pop()
         progress.given_up[entry.path] = entry.error or ""
         _drop_settled(progress)
 
@@ -256,10 +259,12 @@ def _resolved(progress: Progress, entry: Entry) -> None:
 
 def _retried(progress: Progress, entry: Entry) -> None:
     progress.parked = None
-    for path in [entry.path] if entry.path else []:
-        step = progress.of(path)
-        step.forgiven = step.attempts
-        step.wait = 0.0
+    if not entry.path:
+        return
+    step = progress.of(entry.path)
+    step.forgiven = step.attempts
+    step.wait = 0.0
+    for path in [*reversed(progress.given_up), entry.path]:
         _forgive_undo(progress, path)
 
 

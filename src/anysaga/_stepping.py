@@ -295,10 +295,12 @@ class Stepping:
         return StepTimeout(saga, saga_id, leaf.name, leaf.timeout or 0.0)
 
     def _wait(self, retry: Retry | None, attempt: int, error: BaseException) -> float | None:
+        """Seconds until the next attempt, or None. A cancellation is no failure of the step: `on` is not asked."""
         if retry is None:
             return None
         try:
-            return retry.wait_after(attempt) if retry.matches(error) else None
+            again = not isinstance(error, Exception) or retry.matches(error)
+            return retry.wait_after(attempt) if again else None
         except Exception as problem:  # noqa: BLE001 - a user's function may raise anything
             error.add_note(f"Retry.on could not judge this error: {self.context.in_words(problem)}")
             return None

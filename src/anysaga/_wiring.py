@@ -60,7 +60,7 @@ class _MappingScope(AbstractAsyncContextManager["_MappingScope"]):
     async def _make(self, wanted: type) -> Any:
         factory = self.factories.get(wanted)
         if factory is None:
-            raise NotProvided(wanted.__qualname__, "somebody")
+            raise NotProvided(_name(wanted), "somebody")
         made = factory()
         return await made if inspect.isawaitable(made) else made
 
