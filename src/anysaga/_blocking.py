@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import CancelledError, Future
-from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from anyio import NoEventLoopError
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.lowlevel import current_token
 
 from anysaga._errors import BlockingCallInLoop, TransactionMisused
+from anysaga._loop_thread import Interrupted, LoopThread
 from anysaga._results import SagaResult, StepResult
 from anysaga._saga import Saga
 from anysaga._transaction import SagaTransaction
@@ -25,6 +23,9 @@ from anysaga.storages import MemoryStorage
 
 ContextT = TypeVar("ContextT")
 _T = TypeVar("_T")
+MARGIN = 5.0
+"""Seconds beyond a saga's grace that Ctrl-C waits: for the writes around what is undone."""
+
 StorageLike = Storage | str | os.PathLike[str]
 ContainerLike = Container | Factories
 
@@ -96,7 +97,8 @@ class BlockingRunner:
         self._backend = backend
         self._caller = _caller
         self._stack = ExitStack()
-        self._portal: BlockingPortal | None = None
+        self._loop: LoopThread | None = None
+        self._let_go = False
         self._storage: Storage | None = None
 
     def run(
@@ -134,7 +136,8 @@ class BlockingRunner:
     def __enter__(self) -> Self:
         _refuse_in_loop(self._caller)
         self._storage = _storage_of(self._given)
-        self._portal = self._stack.enter_context(start_blocking_portal(self._backend, name="anysaga-blocking"))
+        self._loop = LoopThread(self._backend)
+        self._stack.callback(self._loop.stop)
         if self._storage is not self._given:
             self._stack.callback(lambda: self._call(self.storage.aclose, 0.0))
         return self
@@ -142,8 +145,11 @@ class BlockingRunner:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stack.__exit__(exc_type, exc, traceback)
-        self._portal = None
+        if self._let_go:
+            self._stack.pop_all()
+        else:
+            self._stack.__exit__(exc_type, exc, traceback)
+        self._loop = None
 
     def _iterate(
         self,
@@ -168,16 +174,19 @@ class BlockingRunner:
 
     def _call(self, function: Callable[[], Awaitable[_T]], grace: float) -> _T:
         _refuse_in_loop(self._caller)
-        future: Future[_T] = self._running().start_task_soon(function)
-        return _wait(future, grace)
+        try:
+            return self._running().call(function, grace + MARGIN)
+        except Interrupted:
+            self._let_go = True
+            raise
 
     def _wrap(self, transaction: SagaTransaction[ContextT]) -> AbstractContextManager[SagaTransaction[ContextT]]:
-        return self._running().wrap_async_context_manager(transaction)
+        return self._running().wrap(transaction)
 
-    def _running(self) -> BlockingPortal:
-        if self._portal is None:
+    def _running(self) -> LoopThread:
+        if self._loop is None:
             raise TransactionMisused(self._caller, "is used outside its `with`")
-        return self._portal
+        return self._loop
 
 
 class SagaIterator(Generic[ContextT]):
@@ -285,17 +294,6 @@ class SagaIterator(Generic[ContextT]):
         finally:
             if self._owns_runner and self._manager is not None:
                 self._runner.__exit__(None, None, None)
-
-
-def _wait(future: Future[_T], grace: float) -> _T:
-    """The future's result. Ctrl-C cancels it and waits `grace` seconds; a second one lets go at once."""
-    try:
-        return future.result()
-    except KeyboardInterrupt:
-        future.cancel()
-        with suppress(CancelledError, FutureTimeout):
-            future.exception(timeout=grace + 5.0)
-        raise
 
 
 def _refuse_in_loop(caller: str) -> None:

@@ -41,7 +41,7 @@ def _filled(argument: Any, given: dict[Any, Any]) -> Any:
     if is_open(argument):
         return given.get(argument, argument)
     inner = () if isinstance(argument, type) else getattr(argument, "__parameters__", ())
-    return argument[tuple(given.get(one, one) for one in inner)] if inner else argument
+    return argument[tuple(given.get(one, one) for one in inner)] if inner else argument  # pyright: ignore[reportIndexIssue]
 
 
 def _default_of(argument: Any) -> Any:

@@ -22,7 +22,7 @@ class StepProgress:
 
     `attempts` counts STARTED that were not withdrawn. `intent` is the fence of an intent without an outcome, 0 if
     there is none: the current fence says that this owner has not called it yet, an older one that it was lost.
-    `intent_before` is what `intent` was before the last STARTED: a WITHDRAWN brings it back. The same for `undo_intent`.
+    `intent_before` is what `intent` was before the last STARTED, and a WITHDRAWN brings it back; so for `undo_intent`.
     `doubt` stays once an attempt was unknown, until one is done, a probe answers or a person does.
     `wait` is the stored pause before the next attempt, None where the policy refuses one. `forgiven` attempts do not
     count any more, because a person asked for a retry.

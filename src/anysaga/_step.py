@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Generic
+from typing import Any, Generic
 
 from typing_extensions import TypeVar
 
@@ -81,6 +81,6 @@ class Step(Generic[ContextT_contra, ResponseT_co]):
         raise NotImplementedError(f"{type(self).__name__} does not define probe")
 
 
-def defines(step: type[Step[object, object]], method: str) -> bool:
+def defines(step: type[Step[Any, Any]], method: str) -> bool:
     """Whether this step class has its own `method` ("act", "compensate" or "probe")."""
     return getattr(step, method) is not getattr(Step, method)
