@@ -16,7 +16,7 @@ from attrs import frozen
 from anysaga import _current
 from anysaga._current import CurrentStep
 from anysaga._definition import is_async
-from anysaga._threads import NotCalled, StillRunning, in_step_thread
+from anysaga._threads import ThreadRun, in_step_thread
 
 
 class How(Enum):
@@ -38,12 +38,26 @@ class How(Enum):
 
 @frozen
 class Ended:
-    """The end of one call: its value or its error, and the seconds it took."""
+    """The end of one call: its value or its error, and the seconds it took.
+
+    `cancelled` is a cancellation from outside that came out of the call: to be raised again once the end is recorded.
+    `thread` is the run of a plain function that is still running.
+    """
 
     how: How
     value: Any = None
     error: BaseException | None = None
     duration: float = 0.0
+    cancelled: BaseException | None = None
+    thread: ThreadRun | None = None
+
+
+class _ThreadCancelled(Exception):
+    """Carries the run of a plain function out of the scope that may have cancelled it."""
+
+    def __init__(self, run: ThreadRun) -> None:
+        super().__init__(run)
+        self.run = run
 
 
 class Unlimited:
@@ -74,8 +88,7 @@ async def call(
 
     `native_before` is what `native_cancellations` said before the saga began to run here.
 
-    Only the cancellation of an outer scope leaves as an exception class inside the result (CANCELLED): the caller
-    records it and raises it again.
+    Nothing is raised: a cancellation from outside is in the result, for the caller to record and to raise again.
     """
     began = perf_counter()
     token = _current.enter(current)
@@ -94,25 +107,40 @@ async def call(
             else:
                 return Ended(How.RETURNED, value, duration=perf_counter() - began)
     except get_cancelled_exc_class() as cancelled:  # noqa: ASYNC103 - the caller records it and raises it again
-        return Ended(How.CANCELLED, error=cancelled, duration=perf_counter() - began)  # noqa: ASYNC104 - as above
+        return Ended(How.CANCELLED, duration=perf_counter() - began, cancelled=cancelled)  # noqa: ASYNC104 - as above
     finally:
         _current.leave(token)
+    duration = perf_counter() - began
+    if isinstance(error, _ThreadCancelled):
+        return _end_of_thread(error.run, scope, duration)
     how = _how(error, scope, native_before)
-    return Ended(how, error=error, duration=perf_counter() - began)
+    return Ended(how, error=error, duration=duration, cancelled=error if how is How.CANCELLED else None)
 
 
 async def _invoke(method: Callable[[Any], Any], context: Any, current: CurrentStep, grace: float) -> Any:
     if is_async(method):
         return await method(context)
-    value = await in_step_thread(method, context, current, grace)
-    return await value if inspect.isawaitable(value) else value
+    run = await in_step_thread(method, context, current, grace)
+    if run.cancelled is not None:
+        raise _ThreadCancelled(run)
+    if run.error is not None:
+        raise run.error
+    return await run.value if inspect.isawaitable(run.value) else run.value
+
+
+def _end_of_thread(run: ThreadRun, scope: CancelScope | Unlimited, duration: float) -> Ended:
+    cancelled = None if scope.cancel_called else run.cancelled
+    if not run.entered:
+        return Ended(How.NOT_CALLED, duration=duration, cancelled=cancelled)
+    if not run.ended:
+        return Ended(How.STILL_RUNNING, duration=duration, cancelled=cancelled, thread=run)
+    if run.error is None:
+        return Ended(How.RETURNED, run.value, duration=duration, cancelled=cancelled)
+    how = How.TIMED_OUT if scope.cancel_called else How.DISTURBED
+    return Ended(how, error=run.error, duration=duration, cancelled=cancelled)
 
 
 def _how(error: BaseException | None, scope: CancelScope | Unlimited, native_before: int) -> How:
-    if isinstance(error, NotCalled):
-        return How.NOT_CALLED
-    if isinstance(error, StillRunning):
-        return How.STILL_RUNNING
     if scope.cancel_called:
         return How.TIMED_OUT
     if isinstance(error, get_cancelled_exc_class()) or not isinstance(error, Exception):

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from anyio import CancelScope, current_time
-from anyio.lowlevel import checkpoint
 from attrs import define, field
 
 from anysaga._calls import UNLIMITED, Ended, How, Unlimited, call, native_cancellations
@@ -25,7 +24,6 @@ from anysaga._results import StepResult
 from anysaga._retry import Retry
 from anysaga._shield import run_shielded
 from anysaga._step import Step
-from anysaga._threads import StillRunning
 
 
 @define(eq=False, repr=False)
@@ -77,6 +75,7 @@ class Stepping:
             self._acting = None
         await self._note_act(leaf, attempt, ended)
         self.in_call = False
+        _raise_again(ended)
 
     async def compensate(self, decision: Compensate) -> None:
         """Call compensate, and note UNDONE or UNDO_FAILED. An undo that is cut short leaves its intent open."""
@@ -89,8 +88,10 @@ class Stepping:
             text = self._context_or_none(self.journal.progress.current)[0]
             self.journal.note(EntryKind.UNDONE, leaf.path, attempt=attempt, context=text, duration=ended.duration)
             self.in_call = False
+            _raise_again(ended)
             return
-        await self._raise_if_cut_short(ended)
+        if ended.how in (How.CANCELLED, How.NOT_CALLED):
+            _raise_again(ended)
         error = self._own_error(leaf, ended)
         wait = self._wait(leaf.compensate_retry, attempt - self.journal.progress.of(leaf.path).undo_forgiven, error)
         self.context.touched()
@@ -99,6 +100,7 @@ class Stepping:
         self.in_call = False
         if ended.how is How.STILL_RUNNING:
             await self._park_running(leaf, ended)
+        _raise_again(ended)
 
     async def probe(self, leaf: Leaf) -> None:
         """Call probe, and note its answer. A probe that fails, or answers nonsense, has answered UNKNOWN."""
@@ -108,14 +110,15 @@ class Stepping:
         current = self._current(leaf, "act", progress.of(leaf.path).attempts, Outcome.UNKNOWN)
         ended = await self._call(leaf, self.steps[leaf.path].probe, current, math.inf)
         self.context.touched()
-        if ended.how is How.CANCELLED:
-            raise ended.error or StaleFence(self.journal.saga_id, progress.fence)
+        if ended.how is not How.RETURNED:
+            _raise_again(ended)
         answer, text = ended.value, None
         if not is_outcome(answer):
             answer = Outcome.UNKNOWN
             text = self.context.in_words(ended.error) if ended.error else "probe returned no Outcome"
         self.journal.note(EntryKind.PROBED, leaf.path, outcome=answer, error=text)
         self.in_call = False
+        _raise_again(ended)
 
     async def save(self, leaf: Leaf, current: CurrentStep) -> None:
         """Make the context durable in the middle of an act."""
@@ -194,8 +197,11 @@ class Stepping:
         if ended.how is How.RETURNED:
             self._note_done(leaf, attempt, ended)
             return
-        if ended.how is How.NOT_CALLED or self.drains:
-            await self._raise_if_cut_short(ended)
+        if ended.how is How.NOT_CALLED and ended.cancelled is not None:
+            self.journal.note(EntryKind.WITHDRAWN, leaf.path)
+            return
+        if ended.how is How.CANCELLED and self.drains:
+            _raise_again(ended)
         error = self._own_error(leaf, ended)
         clean = ended.how is How.NOT_CALLED or (ended.how is How.RAISED and leaf.is_clean(error))
         expired = isinstance(error, SagaTimeout)
@@ -211,9 +217,8 @@ class Stepping:
             wait=wait,
             duration=ended.duration,
         )
-        self.in_call = False
         if ended.how is How.CANCELLED:
-            raise error
+            return
         self.error = error
         if expired:
             self.journal.note(EntryKind.BACK, ROOT, error=self.context.in_words(error))
@@ -257,16 +262,10 @@ class Stepping:
             return
         self.journal.note(EntryKind.BACK, ROOT, error=f"step {leaf.name!r} failed: {words}")
 
-    async def _raise_if_cut_short(self, ended: Ended) -> None:
-        if ended.how is How.CANCELLED:
-            raise ended.error or StaleFence(self.journal.saga_id, self.journal.progress.fence)
-        if ended.how is How.NOT_CALLED:
-            await checkpoint()
-
     async def _park_running(self, leaf: Leaf, ended: Ended) -> None:
         reason = f"its thread is still running {self.definition.grace:g} seconds after it was asked to end"
         self.journal.note(EntryKind.PARKED, leaf.path, error=reason)
-        if not isinstance(ended.error, StillRunning):
+        if ended.thread is None:
             return
         await self.journal.commit()
         journal = self.journal
@@ -276,16 +275,15 @@ class Stepping:
             note = Entry(EntryKind.NOTE, leaf.path, error=sentence, seq=seq, fence=fence)
             journal.storage.defer(Write(journal.saga_id, fence, (note,), SagaState.PARKED))
 
-        ended.error.when_ended(tell)
+        ended.thread.when_ended(tell)
 
     def _own_error(self, leaf: Leaf, ended: Ended) -> BaseException:
         """The exception that the caller will see for this end."""
-        raised = ended.error
         if ended.how in (How.TIMED_OUT, How.STILL_RUNNING, How.NOT_CALLED):
             error = self._timeout_error(leaf)
-            error.__cause__ = raised if ended.how is How.TIMED_OUT else None
+            error.__cause__ = ended.error
             return error
-        return raised or StaleFence(self.journal.saga_id, self.journal.progress.fence)
+        return ended.error or ended.cancelled or StaleFence(self.journal.saga_id, self.journal.progress.fence)
 
     def _timeout_error(self, leaf: Leaf) -> BaseException:
         saga, saga_id = self.definition.name, self.journal.saga_id
@@ -312,3 +310,9 @@ class Stepping:
         except NotStorable as error:
             return None, f" (its context was not kept: {self.context.in_words(error)})"
         return (None if text == durable else text), ""
+
+
+def _raise_again(ended: Ended) -> None:
+    """Raise the cancellation that came out of a call, now that its end is recorded."""
+    if ended.cancelled is not None:
+        raise ended.cancelled

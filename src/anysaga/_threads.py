@@ -18,24 +18,12 @@ MAX_STEP_THREADS = 100
 _LIMITER = LoopLimiter(MAX_STEP_THREADS)
 
 
-class NotCalled(Exception):
-    """The step's function was never entered: it was cancelled while it waited for a thread."""
-
-
-@define(eq=False, repr=False)
-class StillRunning(Exception):
-    """The thread did not end within its limit and grace. `when_ended` is called, in that thread, once it does."""
-
-    run: ThreadRun
-
-    def when_ended(self, tell: Callable[[str], None]) -> None:
-        """Have `tell` called with a sentence on how the thread ended."""
-        self.run.tell_late(tell)
-
-
 @define(eq=False, repr=False)
 class ThreadRun:
-    """One call in a worker thread, and how it ended."""
+    """One call in a worker thread, and how it ended.
+
+    `entered` and `ended` say how far the function came; `cancelled` is the cancellation that came meanwhile.
+    """
 
     function: Callable[[Any], Any]
     context: Any
@@ -45,6 +33,7 @@ class ThreadRun:
     ended: bool = False
     value: Any = None
     error: BaseException | None = None
+    cancelled: BaseException | None = None
     _late: Callable[[str], None] | None = None
     _guard: threading.Lock = field(factory=threading.Lock)
 
@@ -71,18 +60,13 @@ class ThreadRun:
             self.withdrawn = not self.entered
             return self.withdrawn
 
-    def tell_late(self, tell: Callable[[str], None]) -> None:
+    def when_ended(self, tell: Callable[[str], None]) -> None:
+        """Have `tell` called, in whatever thread, with a sentence on how the thread ended, once it has."""
         with self._guard:
             if not self.ended:
                 self._late = tell
                 return
         tell(self._sentence())
-
-    def result(self) -> Any:
-        """What the function returned, or its exception."""
-        if self.error is not None:
-            raise self.error
-        return self.value
 
     def _sentence(self) -> str:
         if self.error is None:
@@ -90,23 +74,20 @@ class ThreadRun:
         return f"the thread that was still running has ended with {type(self.error).__name__}"
 
 
-async def in_step_thread(function: Callable[[Any], Any], context: Any, current: CurrentStep, grace: float) -> Any:
-    """Call a plain function in a worker thread.
+async def in_step_thread(function: Callable[[Any], Any], context: Any, current: CurrentStep, grace: float) -> ThreadRun:
+    """Call a plain function in a worker thread, and return how that went.
 
     A cancellation, the step's own limit included, only asks the thread to end; its end is awaited for `grace` more
-    seconds. If it returns, that is the result, whatever was cancelled. Raises what the function raised; `NotCalled`
-    if it was never entered; `StillRunning` if it did not end in time.
+    seconds. The cancellation is then in the result, since the function may have returned all the same.
     """
-    waker = Waker()
-    run = ThreadRun(function, context, waker)
+    run = ThreadRun(function, context, Waker())
     try:
         await to_thread.run_sync(run, abandon_on_cancel=True, limiter=_LIMITER.get())
-    except get_cancelled_exc_class():  # noqa: ASYNC103 - the caller tells by the scopes what was cancelled
+    except get_cancelled_exc_class() as cancelled:  # noqa: ASYNC103 - the caller raises it once the end is recorded
+        run.cancelled = cancelled
         if run.withdraw():
-            raise NotCalled from None  # noqa: ASYNC104 - as above
+            return run  # noqa: ASYNC104 - as above
         current.ask_to_end()
         with move_on_after(grace, shield=True):
-            await waker.wait()
-        if not run.ended:
-            raise StillRunning(run) from None  # noqa: ASYNC104 - as above
-    return run.result()
+            await run.waker.wait()
+    return run  # noqa: ASYNC104 - as above
