@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import attrs
 from attrs import define, evolve, field, frozen
@@ -73,7 +73,7 @@ def step_of(planned: PlannedStep, name: str) -> type[Step[Box]]:
         "retry": None if planned.retry is None else Retry(attempts=planned.retry),
         "compensate_retry": Retry(attempts=planned.undo_attempts),
     }
-    return type(name, (Probed if planned.probes else Plain,), members)
+    return cast("type[Step[Box]]", type(name, (Probed if planned.probes else Plain,), members))
 
 
 @lru_cache(maxsize=500)
@@ -216,7 +216,8 @@ class Play:
         if isinstance(before, Probe):
             assert now == before
         else:
-            assert isinstance(now, type(before)) and not now.intent_written
+            assert isinstance(now, type(before))
+            assert not now.intent_written
             assert evolve(now, not_before=0) == evolve(before, not_before=0, intent_written=False)
         assert isinstance(now, Act | Compensate | Probe)
         return now

@@ -90,10 +90,11 @@ class TestWhere:
 
         async with anyio.create_task_group() as group:
             group.start_soon(look)
+            group.start_soon(look)
         found.append(await anyio.to_thread.run_sync(current_step))
         leave(token)
 
-        assert [step.step_name for step in found] == ["Reserve", "Reserve"]
+        assert [step.step_name for step in found] == ["Reserve"] * 3
 
 
 @pytest.mark.anyio

@@ -37,7 +37,7 @@ from saga_logs import (
     withdrawn,
 )
 from saga_model import Acting, Before, Call, Person, Plan, PlannedStep, Turn, Undo, Undoing, story
-from saga_play import Play
+from saga_play import Play, desk_of
 
 from anysaga._decisions import Act, Back, Compensate, GiveUp, Park, can_go_back, decide, pivot_in_doubt, uncalled
 from anysaga._progress import Progress, apply
@@ -485,6 +485,33 @@ class TestPivot:
     def test_not_done_the_saga_can_go_back(self) -> None:
         assert can_go_back(folded([PIVOT], started(), not_done()))
 
+    @pytest.mark.parametrize(
+        ("log", "clean"),
+        [
+            ([], True),
+            ([started(), not_done()], True),
+            ([started(), withdrawn()], True),
+            ([started(), unknown(), resolved(Outcome.NOT_DONE)], True),
+            ([started(), unknown(), probed(Outcome.NOT_DONE), started(attempt=2), not_done()], True),
+            ([started()], False),
+            ([started(), unknown()], False),
+            ([started(), done()], False),
+            ([started(), not_done(), resolved(Outcome.DONE)], False),
+            ([started(), unknown(), started(attempt=2), not_done()], False),
+            ([started(), started(attempt=2), withdrawn()], False),
+            ([started(), started(attempt=2), withdrawn(), started(attempt=2), not_done()], False),
+        ],
+        ids=lambda value: " ".join(entry.kind for entry in value) if isinstance(value, list) else str(value),
+    )
+    def test_a_person_may_send_it_back_only_if_it_certainly_had_no_effect(
+        self, log: list[Entry], *, clean: bool
+    ) -> None:
+        """What a person's desk reads from the log alone agrees with what the next owner's progress says."""
+        progress = folded([PIVOT, RETRIED], *log, fence=9)
+
+        assert can_go_back(progress) is clean
+        assert desk_of(progress, log).begun_pivot == (None if clean else "a")
+
     def test_resolved_as_done_the_saga_goes_forward_only(self) -> None:
         progress = folded([PIVOT, RETRIED], started(), unknown(), parked(), resolved(Outcome.DONE))
 
@@ -537,20 +564,29 @@ def usually(one: T, all_of_them: Sequence[T]) -> st.SearchStrategy[T]:
     return st.just(one) | st.sampled_from(all_of_them)
 
 
-turns = st.builds(
-    Turn,
-    before=usually(Before.NOTHING, list(Before)),
-    act=usually(Acting.DONE, list(Acting)),
-    undo=st.sampled_from(Undo),
-    answer=st.sampled_from([*Outcome, None]),
-    saves=st.booleans(),
-    writes=st.booleans(),
+def turns(before: Sequence[Before], acts: Sequence[Acting], undos: Sequence[Undo]) -> st.SearchStrategy[Turn]:
+    return st.builds(
+        Turn,
+        before=usually(Before.NOTHING, before),
+        act=st.sampled_from(acts),
+        undo=st.sampled_from(undos),
+        answer=st.sampled_from([*Outcome, None]),
+        saves=st.booleans(),
+        writes=st.booleans(),
+    )
+
+
+mild = turns(list(Before), [Acting.DONE] * len(Acting) + list(Acting), list(Undo))
+harsh = turns(
+    [Before.LOST, Before.WITHDRAWN],
+    [Acting.DONE, Acting.UNKNOWN, Acting.UNKNOWN_REFUSED, Acting.CLEAN_REFUSED, Acting.LOST],
+    [Undo.FAILED, Undo.FAILED_REFUSED, Undo.LOST],
 )
-worlds = st.lists(turns, min_size=3, max_size=16)
+worlds = st.lists(mild, min_size=3, max_size=16) | st.lists(harsh, min_size=6, max_size=16)
 people = st.lists(st.sampled_from(Person), max_size=5)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=1500)
 @given(plans(), worlds, people)
 def test_calls_and_end_are_those_of_the_rules(plan: Plan, world: list[Turn], persons: list[Person]) -> None:
     """Which calls follow, in which order, with which attempt and context, and how it ends."""

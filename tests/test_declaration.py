@@ -130,9 +130,10 @@ class TestSteps:
             ("2", "Charge", charge),
         ]
 
-    def test_a_tuple_will_do(self) -> None:
+    @pytest.mark.parametrize("sequence", [list, tuple])
+    def test_a_list_and_a_tuple_will_do(self, sequence: Callable[[Any], Any]) -> None:
         class OrderSaga(Saga[Order]):
-            steps = (Reserve, Charge)
+            steps = sequence((Reserve, Charge))
 
         assert len(OrderSaga().definition.steps) == 2
 
@@ -190,8 +191,10 @@ class TestUndoing:
 
     def test_a_step_that_says_nothing_is_shown_the_choice(self) -> None:
         assert problems_of(Forgetful) == (
-            "step 'Forgetful': it says nothing about undoing: define `compensate`, or say `pivot = True` "
-            "(a point of no return) or `read_only = True` (nothing to undo)",
+            (
+                "step 'Forgetful': it says nothing about undoing: define `compensate`, or say `pivot = True` "
+                "(a point of no return) or `read_only = True` (nothing to undo)"
+            ),
         )
 
     @pytest.mark.parametrize("step", [Reserve, Pay, Look, Pay()])

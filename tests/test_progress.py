@@ -165,7 +165,7 @@ class TestLost:
     """An intent without an outcome, whose owner is gone."""
 
     @pytest.mark.parametrize(("fence", "lost"), [(1, False), (2, True), (9, True)])
-    def test_it_is_told_apart_by_its_fence(self, fence: int, lost: bool) -> None:
+    def test_it_is_told_apart_by_its_fence(self, fence: int, *, lost: bool) -> None:
         step = folded([PLAIN], started(fence=1), fence=fence).of("1")
 
         assert (step.lost(fence), step.in_doubt(fence)) == (lost, lost)
@@ -223,6 +223,11 @@ class TestUndone:
         log = [*finished("1"), *finished("2"), started("3"), not_done("3"), back(), undo_started("1"), undone("1")]
 
         assert folded([PLAIN, READ_ONLY, PLAIN], *log).undone == ["a"]
+
+    def test_what_a_person_resolved_after_its_undo_failed_is_among_them(self) -> None:
+        log = [*finished("1"), back(), undo_started("1"), undo_failed("1"), parked(), resolved(Outcome.NOT_DONE)]
+
+        assert folded([PLAIN], *log).undone == ["a"]
 
 
 class TestNotes:
