@@ -127,6 +127,7 @@ class Driver:
         Going back is durable before anything is undone; if that write fails, nothing is undone here.
         """
         if self.is_over:
+            self.journal.drop()  # a write that was torn away may have left us the claim
             return
         if self.stepping.drains or not (self.progress.going_back or can_go_back(self.progress)):
             await self.suspend()

@@ -1,231 +1,174 @@
-"""Stories: a saga is started, dies somewhere, is taken up by others, and is judged in the end."""
+"""Runs of sagas that die at given points, are taken over, and are checked at their end."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Literal
+import contextlib
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
 
-from anyio import fail_after
-from attrs import define, field
-from crash_law import at_the_end, on_begin
-from point_shapes import Broken, Shape
-from crash_storage import CrashingStorage, House
-from point_world import Died, Event, Ledger, Process, Refused, Trip
+from attrs import define
+from point_shapes import WORLD, Shape, Trip
+from point_world import Died, Fuse, World
 
-from anysaga import NotDone, recover, recover_saga
-from anysaga._errors import (
-    NotStorable,
-    SagaAlreadyRunning,
-    SagaCompensated,
-    SagaNotFound,
-    SagaParked,
-    StaleFence,
-)
-from anysaga.abc import Storage
+from anysaga import MemoryStorage, NotDone, SagaNotFound, SagaParked, SagaState, SQLAlchemyStorage, recover
+from anysaga.abc import LIVE_STATES, Claim, NewSaga, SagaRecord, SagaSummary, Storage, Write
 
-Way = Literal["recover", "recover_saga", "restart"]
-WAYS: tuple[Way, ...] = ("recover", "recover_saga", "restart")
-TOLD = (Broken, NotDone, NotStorable, Refused, SagaParked, SagaCompensated, Died, StaleFence)
-"""What a caller may be told, whatever the shape."""
+_T = TypeVar("_T")
+SAGA_ID = "trip-1"
+EXPECTED_ERRORS = (ConnectionError, NotDone, SagaParked, Died)
 
 
-@define(eq=False)
-class Story:
-    """One saga in one house, through all its processes."""
+class MortalStorage(Storage):
+    """A store as a process sees it that may die before and after each write."""
 
-    house: House
-    shape: Shape
-    saga_id: str = "saga"
-    ledger: Ledger = field(factory=Ledger)
-    processes: list[Process] = field(factory=list)
-    wrong: list[str] = field(factory=list)
-    _stores: list[Storage] = field(factory=list)
+    def __init__(self, inner: Storage, fuse: Fuse) -> None:
+        self._inner = inner
+        self._fuse = fuse
 
-    def judge(self, process: Process, call: Event) -> tuple[str, ...]:
-        """What is wrong with a call that begins."""
-        wrong = list(on_begin(self.house.read(self.saga_id), call, self.ledger.events, self.shape.rules))
-        if process.dead:
-            wrong.append(f"B3 {call.verb} {call.path} began although the store had failed")
-        return tuple(wrong)
+    async def create(self, new: NewSaga) -> Claim | None:
+        return await self._written(lambda: self._inner.create(new))
 
-    def new_process(self, **options: object) -> Process:
-        process = Process(self.ledger, len(self.processes) + 1, self.judge, **options)  # type: ignore[arg-type]
-        self.processes.append(process)
-        return process
+    async def claim(self, saga_id: str, *, states: frozenset[SagaState] = LIVE_STATES) -> Claim:
+        return await self._written(lambda: self._inner.claim(saga_id, states=states))
 
-    async def start(self, process: Process, *, context: Trip | None = None) -> None:
-        """Run the saga as its caller does."""
-        storage = self.store_of(process)
-        saga = self.shape.saga(storage=storage, container={Process: lambda: process})
-        await self.told(lambda: saga.run(context or Trip(["start"]), saga_id=self.saga_id), process)
+    async def claim_due(self, names: Iterable[str], limit: int) -> list[Claim]:
+        return await self._written(lambda: self._inner.claim_due(names, limit))
 
-    async def take_up(self, process: Process, way: Way = "recover") -> None:
-        """Finish the saga in one of the ways in which that is done."""
-        if way == "restart":
-            await self.start(process)
-            return
-        storage = self.store_of(process)
-        container = {Process: lambda: process}
-        if way == "recover":
-            await self.told(lambda: recover([self.shape.saga], storage=storage, container=container), process)
-            return
-        await self.told(
-            lambda: recover_saga(self.shape.saga, self.saga_id, storage=storage, container=container),
-            process,
-            SagaNotFound,
-        )
+    async def record(self, write: Write) -> int:
+        return await self._written(lambda: self._inner.record(write))
 
-    def store_of(self, process: Process) -> CrashingStorage:
-        """A store for a process that begins."""
-        inner = self.house.open()
-        self._stores.append(inner)
-        return CrashingStorage(inner, process, waits=self.house.waits)
+    async def confirm(self, claim: Claim) -> None:
+        await self._alive().confirm(claim)
 
-    async def told(self, run: Callable[[], Awaitable[object]], process: Process, *also: type[Exception]) -> None:
-        """Run, and keep what a caller must not be told."""
-        try:
-            with fail_after(20):
-                await run()
-        except (*TOLD, *also):
-            pass
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is wrong
-            self.wrong.append(f"engine: process {process.number} ended with {error!r}")
-        if process.dead:
-            self.bury(process)
+    async def release(self, claim: Claim, *, wait: float = 0.0) -> None:
+        await self._written(lambda: self._inner.release(claim, wait=wait))
 
-    def bury(self, process: Process) -> None:
-        """Let the lease of a process run out."""
-        self.house.bury(self._stores[process.number - 1])
+    def defer(self, work: Write | Claim) -> None:
+        if not self._fuse.dead:
+            self._inner.defer(work)
 
-    def held(self) -> list[str]:
-        """What the stores of this story hold on to."""
-        return [saga_id for store in self._stores for saga_id in self.house.held(store) if saga_id == self.saga_id]
+    async def load(self, saga_id: str) -> SagaRecord:
+        return await self._alive().load(saga_id)
 
-    async def verdict(self, *, quiet: bool = False) -> list[str]:
-        """All that is wrong, once nothing goes on any more."""
-        for store in self._stores:
-            await store.aclose()
-        log = self.house.read(self.saga_id)
-        acknowledged = [entry for process in self.processes for entry in process.acknowledged]
-        if log is None:
-            calls = [event for event in self.ledger.events if event.what == "begin"]
-            return self.wrong + [f"I4 {call.verb} {call.path}, and there is no saga" for call in calls]
-        wrong = self.wrong + list(at_the_end(self.ledger, log, self.shape.rules, acknowledged))
-        ends = {self.shape.quiet} if quiet else self.shape.ends
-        if log.state not in ends:
-            wrong.append(f"I1 the saga came to {log.state}")
-        if log.owner is not None:
-            wrong.append(f"I0 the saga has ended and still belongs to {log.owner}")
-        return wrong
+    async def find(
+        self, *, names: Iterable[str] = (), states: Iterable[SagaState] = (), limit: int = 100, after: str = ""
+    ) -> list[SagaSummary]:
+        return await self._alive().find(names=names, states=states, limit=limit, after=after)
+
+    async def purge(self, *, before: int, states: Iterable[SagaState], limit: int = 1000) -> int:
+        return await self._alive().purge(before=before, states=states, limit=limit)
+
+    async def _written(self, write: Callable[[], Awaitable[_T]]) -> _T:
+        self._fuse.point()
+        result = await write()
+        self._fuse.point()
+        return result
+
+    def _alive(self) -> Storage:
+        if self._fuse.dead:
+            raise Died
+        return self._inner
 
 
-async def undisturbed(story: Story) -> list[str]:
-    """A saga that nobody disturbs."""
-    await story.start(story.new_process())
-    return await story.verdict(quiet=True)
+class Place(Protocol):
+    """Where sagas are kept: each process opens it anew, and is dead for ever once it is killed."""
+
+    reader: Storage
+
+    def open(self) -> Storage: ...
+
+    def kill(self, storage: Storage) -> None: ...
 
 
-async def die_once(story: Story, at: int, way: Way = "recover") -> bool:
-    """The process dies at one point, and another takes the saga up. False if there is no such point."""
-    first = story.new_process(dies_at=at)
-    await story.start(first)
-    if not first.dead:
-        return False
-    await _take_up_and_look(story, way)
-    return True
+class InMemory:
+    def __init__(self) -> None:
+        self._first = MemoryStorage()
+        self.reader: Storage = self._first.twin()
+
+    def open(self) -> MemoryStorage:
+        return self._first.twin()
+
+    def kill(self, storage: Storage) -> None:
+        assert isinstance(storage, MemoryStorage)
+        storage.kill()
 
 
-async def die_twice(story: Story, at: int, then: int, way: Way = "recover") -> bool:
-    """The second process dies as well, and a third one takes over. False if the second has no such point."""
-    await story.start(story.new_process(dies_at=at))
-    second = story.new_process(dies_at=then)
-    await story.take_up(second, way)
-    if not second.dead:
-        return False
-    await _take_up_and_look(story, "recover" if way == "restart" else way)
-    return True
+class OnDisk:
+    """A SQLite file. Its durability over a loss of power is not what is tested, so it need not wait for the disk."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.reader: Storage = self.open()
+
+    def open(self) -> SQLAlchemyStorage:
+        return SQLAlchemyStorage(self._file, durability="normal", lease=600)
+
+    def kill(self, storage: Storage) -> None:
+        assert isinstance(storage, SQLAlchemyStorage)
+        storage._lease.stop()
+        storage._core.writer.close()
+        storage._core.reader.close()
+        self.bury()
+
+    def bury(self) -> None:
+        """Declare every owner dead, as if its lease had run out."""
+        connection = sqlite3.connect(self._file, timeout=30, isolation_level=None)
+        with contextlib.closing(connection), contextlib.suppress(sqlite3.OperationalError):
+            connection.execute("UPDATE anysaga_owners SET dead = 1")  # no table: it died before the file was set up
 
 
-async def stand_still(story: Story, at: int) -> bool:
-    """The process stands still at one point until its lease is gone and another has finished; then it goes on."""
+@define
+class Outcome:
+    """What came of a run: the broken laws, the state at the end, and the points that each process passed."""
 
-    async def pause(process: Process, name: str) -> None:
-        if len(process.points) == at:
-            story.bury(process)
-            await story.take_up(story.new_process())
-
-    first = story.new_process(hook=pause)
-    await story.start(first)
-    if len(first.points) < at:
-        return False
-    await _take_up_and_look(story, "recover")
-    return True
+    problems: list[str]
+    state: SagaState | None
+    points: list[int]
 
 
-async def _take_up_and_look(story: Story, way: Way) -> None:
-    """Take the saga up, and see that nothing is left to do for one who comes later."""
-    await story.take_up(story.new_process(), way)
-    began = len(story.ledger.events)
-    await story.take_up(story.new_process(), "recover")
-    if len(story.ledger.events) > began and way != "restart":
-        story.wrong.append("I0 one recovery did not bring the saga to its end")
+async def live(shape: type[Shape], place: Place, world: World, fuse: Fuse, *, first: bool) -> Storage:
+    """The life of one process: it runs the saga, or recovers it, until it is done or dead. Returns its storage."""
+    storage = place.open()
+    world.fuse = fuse
+    token = WORLD.set(world)
+    saga = shape(storage=MortalStorage(storage, fuse))
+    try:
+        if first:
+            await saga.run(Trip([]), saga_id=SAGA_ID)
+        else:
+            await recover([saga], storage=saga.storage)
+    except EXPECTED_ERRORS:
+        pass
+    except BaseExceptionGroup as group:
+        if group.split(Died)[1] is not None:
+            raise
+    finally:
+        WORLD.reset(token)
+    return storage
 
 
-async def each_death(
-    shape: Shape, house: Callable[[], House], way: Way, *, name: str = "saga"
-) -> AsyncIterator[tuple[str, list[str]]]:
-    """The verdicts on a shape that dies at each of its points."""
-    for at in range(1, 1000):
-        story = Story(house(), shape, f"{name} {at} {way}")
-        died = await die_once(story, at, way)
-        wrong = await story.verdict()
-        if not died:
-            return
-        yield f"{shape.name}: died {story.processes[0].points[-1]} ({at}), then {way}", wrong
+async def run_dying(shape: type[Shape], place: Place, deaths: Sequence[int]) -> Outcome:
+    """Run a saga whose n-th process dies at the point ``deaths[n]``; the process after them lives."""
+    world = World(shape().definition, place.reader)
+    points: list[int] = []
+    for number, at in enumerate([*deaths, 0]):
+        fuse = Fuse(at)
+        storage = await live(shape, place, world, fuse, first=number == 0)
+        points.append(fuse.points)
+        place.kill(storage)
+    state = await check_end(shape, place, world, undisturbed=not deaths)
+    return Outcome(world.problems, state, points)
 
 
-async def each_two_deaths(
-    shape: Shape, house: Callable[[], House], way: Way, *, every: int = 1, most: float = math.inf
-) -> AsyncIterator[tuple[str, list[str]]]:
-    """The verdicts on a shape that dies, and dies again as it is taken up: all pairs of points, or every n-th."""
-    points = len((await _counted(shape, house)).points)
-    pair = 0
-    for at in range(1, points + 1):
-        for then in range(1, 1000):
-            pair += 1
-            if pair % every:
-                continue
-            story = Story(house(), shape, f"saga {at} {then} {way}")
-            died = await die_twice(story, at, then, way)
-            wrong = await story.verdict()
-            if not died or pair >= most:
-                break
-            where = " and ".join(process.points[-1] for process in story.processes[:2])
-            yield f"{shape.name}: died {where} ({at}, {then}), {way}", wrong
-
-
-async def each_standstill(shape: Shape, house: Callable[[], House]) -> AsyncIterator[tuple[str, list[str]]]:
-    """The verdicts on a shape whose process stands still at each of its points."""
-    for at in range(1, 1000):
-        story = Story(house(), shape, f"still {at}")
-        stood = await stand_still(story, at)
-        wrong = await story.verdict()
-        if not stood:
-            return
-        yield f"{shape.name}: stood still {story.processes[0].points[at - 1]} ({at})", wrong
-
-
-async def _counted(shape: Shape, house: Callable[[], House]) -> Process:
-    story = Story(house(), shape, "counted")
-    process = story.new_process()
-    await story.start(process)
-    await story.verdict()
-    return process
-
-
-def in_words(found: Iterable[tuple[str, list[str]]]) -> str:
-    """What is wrong, as one text."""
-    return "\n".join(f"{where}\n    " + "\n    ".join(wrong) for where, wrong in found if wrong)
-
-
+async def check_end(shape: type[Shape], place: Place, world: World, *, undisturbed: bool) -> SagaState | None:
+    """Check the end of a saga, which may never have begun if its process died at once."""
+    try:
+        record = await place.reader.load(SAGA_ID)
+    except SagaNotFound:
+        if world.effects:
+            world.problems.append("I4: effects of a saga that is not stored")
+        return None
+    world.check_end(record, {shape.end} if undisturbed else {SagaState.COMPLETED, SagaState.COMPENSATED})
+    return record.summary.state
