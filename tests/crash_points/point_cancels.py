@@ -23,7 +23,7 @@ class Ticks:
         send, value = coroutine.send, None
         while True:
             try:
-                waits_for = send(value)  # type: ignore[operator]  # send or throw
+                waits_for = send(value)
             except StopIteration as end:
                 result: _T = end.value
                 return result
@@ -33,5 +33,5 @@ class Ticks:
             try:
                 value = yield waits_for
                 send = coroutine.send
-            except BaseException as error:  # noqa: ASYNC103 - thrown into the coroutine
-                value, send = error, coroutine.throw  # type: ignore[assignment]
+            except BaseException as error:  # noqa: ASYNC103, BLE001 - thrown into the coroutine
+                value, send = error, coroutine.throw

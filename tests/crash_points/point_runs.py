@@ -132,6 +132,7 @@ async def live(shape: type[Shape], place: Place, world: World, fuse: Fuse, *, fi
     """The life of one process: it runs the saga, or recovers it, until it is done or dead. Returns its storage."""
     storage = place.open()
     world.fuse = fuse
+    world.process += 1
     token = WORLD.set(world)
     saga = shape(storage=MortalStorage(storage, fuse))
     try:

@@ -103,7 +103,7 @@ class Threaded(Step[Trip]):
 
     def act(self, trip: Trip) -> None:
         anyio.from_thread.run(WORLD.get().act, trip)
-        trip.seen.append("threaded")
+        trip.seen.append("end threaded")
 
     def compensate(self, trip: Trip) -> None:
         anyio.from_thread.run(WORLD.get().undo, trip)

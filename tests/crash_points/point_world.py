@@ -55,6 +55,7 @@ class Effect:
     key: str
     attempt: int
     fence: int
+    process: int
 
 
 @define(eq=False)
@@ -70,6 +71,7 @@ class World:
     fuse: Fuse = field(factory=Fuse)
     effects: list[Effect] = field(factory=list)
     problems: list[str] = field(factory=list)
+    process: int = 0
 
     @property
     def live(self) -> set[str]:
@@ -93,6 +95,7 @@ class World:
     def remember(self) -> None:
         """Read what a process that is gone has left in the file."""
         if self.file is not None and self.file.exists():
+            self.process += 1
             self.effects = [Effect(**json.loads(line)) for line in self.file.read_text().splitlines()]
 
     def check_end(self, record: SagaRecord, expected: set[SagaState]) -> None:
@@ -117,7 +120,7 @@ class World:
         undone = any(effect.verb == "undo" and effect.key == _act_key() for effect in self.effects)
         if verb == "act" and undone:
             raise NotDone("this key was undone")
-        self._keep(Effect(verb, step.step_name, step.path, _act_key(), step.attempt, step.fence))
+        self._keep(Effect(verb, step.step_name, step.path, _act_key(), step.attempt, step.fence, self.process))
         await checkpoint()
         self.fuse.point()
 
@@ -143,10 +146,16 @@ class World:
         seen = self.definition.codec.encode(context, where="the context")
         if seen != durable:
             self.problems.append(f"I10: {verb} of {step.step_name} sees {seen}, and the store has {durable}")
+        for entry in record.entries:
+            name = self.definition.name_at(entry.path)
+            if entry.kind is EntryKind.DONE and f"end {name}" not in durable:
+                self.problems.append(f"I4: what {name} wrote into the context is lost")
         if _act_key() in {effect.key for effect in self.effects if effect.path != step.path}:
             self.problems.append(f"I9: {step.step_name} shares the key {_act_key()}")
         if any(effect.path == step.path and effect.key != _act_key() for effect in self.effects):
             self.problems.append(f"I9: {step.step_name} has more than one key")
+        if any(effect.fence == step.fence and effect.process != self.process for effect in self.effects):
+            self.problems.append(f"I3: two owners of {step.saga_id} have the fence {step.fence}")
         if any(effect.fence > step.fence for effect in self.effects):
             self.problems.append(f"I3: {verb} of {step.step_name} under the old fence {step.fence}")
 

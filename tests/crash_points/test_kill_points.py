@@ -25,7 +25,7 @@ def run_child(shape: type[Shape], folder: Path, point: int, backend: str) -> int
     folder.mkdir()
     command = [sys.executable, str(HERE / "point_child.py"), shape.__name__, str(folder), str(point), backend]
     path = os.pathsep.join([str(HERE), *sys.path])
-    return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, timeout=60, check=False).returncode
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, timeout=60, check=False).returncode  # noqa: S603
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")

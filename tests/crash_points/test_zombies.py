@@ -71,6 +71,7 @@ async def take_over(shape: type[Shape], place: InMemory, world: World, sleeping:
     """Another process declares the sleeping one dead, and recovers its saga."""
     place.kill(sleeping)
     fuse, world.fuse = world.fuse, Fuse()
+    world.process += 1
     WORLD.set(world)
     await recover([shape], storage=place.open())
     world.fuse = fuse
