@@ -286,7 +286,8 @@ class Driver:
         await self.stepping.compensate(decision)
 
     async def _end(self) -> None:
-        await self.journal.commit()
+        if self.journal.pending or not self.journal.closed:
+            await self.journal.commit()
         self._over = True
 
     def _withdraw(self) -> None:

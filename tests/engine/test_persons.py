@@ -1,0 +1,179 @@
+"""Recovery, and what a person can do with a parked saga."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tours import DONE, Book, FixedTour, Hotel, Tour, TourSaga, Train
+
+from anysaga import (
+    MemoryStorage,
+    OperationRefused,
+    Outcome,
+    Saga,
+    SagaAbandoned,
+    SagaParked,
+    SagaState,
+    abandon,
+    compensate,
+    recover,
+    recover_saga,
+    resolve,
+    retry,
+)
+from anysaga.abc import Storage
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def done() -> list[str]:
+    """What the steps write down."""
+    made: list[str] = []
+    DONE.set(made)
+    return made
+
+
+async def parked_pivot(storage: Storage) -> None:
+    """A saga whose pivot is in doubt."""
+    with pytest.raises(SagaParked, match="ticket") as caught:
+        await FixedTour(storage=storage).run(Tour("ticket dirty"), saga_id="t")
+    assert isinstance(caught.value.__cause__, ConnectionError)
+
+
+async def test_a_pivot_in_doubt_waits_for_a_person_who_says_done(storage: Storage, done: list[str]) -> None:
+    await parked_pivot(storage)
+    assert await resolve("t", "ticket", "done", storage=storage) is SagaState.RUNNING
+    assert (await recover_saga(FixedTour, "t", storage=storage)).state is SagaState.COMPLETED
+    assert done == ["act hotel", "act ticket", "act guide"]
+
+
+async def test_a_person_who_says_not_done_sends_it_back(storage: Storage, done: list[str]) -> None:
+    await parked_pivot(storage)
+    await resolve("t", "ticket", "not-done", storage=storage)
+    assert (await recover_saga(FixedTour, "t", storage=storage)).state is SagaState.COMPENSATED
+    assert done == ["act hotel", "act ticket", "undo hotel"]
+
+
+async def test_a_retry_acts_again(storage: Storage, done: list[str]) -> None:
+    await parked_pivot(storage)
+    await retry("t", storage=storage)
+    result = await recover_saga(FixedTour, "t", storage=storage)
+    assert result.state is SagaState.PARKED
+    assert done == ["act hotel", "act ticket", "act ticket"]
+
+
+async def test_a_pivot_in_doubt_cannot_be_compensated(storage: Storage) -> None:
+    await parked_pivot(storage)
+    with pytest.raises(OperationRefused, match="ticket"):
+        await compensate("t", storage=storage)
+    assert (await storage.load("t")).summary.state is SagaState.PARKED
+
+
+async def test_an_abandoned_saga_stays_as_it_is(storage: Storage, done: list[str]) -> None:
+    await parked_pivot(storage)
+    assert await abandon("t", storage=storage, reason="settled by phone") is SagaState.ABANDONED
+    with pytest.raises(SagaAbandoned, match="phone"):
+        await FixedTour(storage=storage).run(saga_id="t")
+    assert await recover([FixedTour], storage=storage) == []
+    assert done == ["act hotel", "act ticket"]
+
+
+async def test_operations_refuse_what_does_not_fit(storage: Storage) -> None:
+    await TourSaga(storage=storage).run(Tour(), saga_id="ended")
+    for call in (retry("ended", storage=storage), compensate("ended", storage=storage)):
+        with pytest.raises(OperationRefused, match="COMPLETED"):
+            await call
+    await parked_pivot(storage)
+    with pytest.raises(OperationRefused, match="no step 'boat'"):
+        await resolve("t", "boat", "done", storage=storage)
+    with pytest.raises(OperationRefused, match="never began"):
+        await resolve("t", "guide", "done", storage=storage)
+    with pytest.raises(OperationRefused, match="no answer"):
+        await resolve("t", "ticket", "perhaps", storage=storage)  # type: ignore[arg-type]
+
+
+async def test_a_failed_undo_that_a_person_did_goes_on(storage: Storage, done: list[str]) -> None:
+    with pytest.raises(SagaParked):
+        async with TourSaga(storage=storage).transaction(Tour("undo train"), saga_id="t") as transaction:
+            await anext(transaction)
+            await anext(transaction)
+            await transaction.abort()
+    await resolve("t", "train", "not-done", storage=storage)
+    assert (await recover_saga(TourSaga, "t", storage=storage)).state is SagaState.COMPENSATED
+    assert done[-1] == "undo hotel"
+
+
+async def suspended(storage: Storage, saga: type[Saga[Tour]], saga_id: str) -> None:
+    async with saga(storage=storage).transaction(Tour(), saga_id=saga_id) as transaction:
+        await anext(transaction)
+        await transaction.suspend()
+
+
+async def test_recover_finishes_what_was_interrupted(storage: Storage) -> None:
+    for number in range(5):
+        await suspended(storage, TourSaga, f"t{number}")
+    results = await recover([TourSaga], storage=storage, concurrency=2)
+    assert sorted(result.saga_id for result in results) == [f"t{number}" for number in range(5)]
+    assert {result.state for result in results} == {SagaState.COMPLETED}
+
+
+async def test_a_changed_definition_parks_with_the_difference(storage: Storage) -> None:
+    await suspended(storage, TourSaga, "t")
+    (result,) = await recover([_shorter()], storage=storage)
+    assert result.state is SagaState.PARKED
+    assert "museum" in (result.reason or "")
+
+
+def _shorter() -> type[Saga[Tour]]:
+    class Shorter(Saga[Tour]):
+        name = "TourSaga"
+        steps = [Hotel, Train]
+
+    return Shorter
+
+
+async def test_a_saga_that_kills_its_workers_is_parked() -> None:
+    storage = MemoryStorage()
+    await suspended(storage, TourSaga, "t")
+    for _ in range(10):
+        twin = storage.twin()
+        await twin.claim("t")
+        twin.kill()
+    result = await recover_saga(TourSaga, "t", storage=storage)
+    assert result.state is SagaState.PARKED
+    assert "killing its workers" in (result.reason or "")
+
+
+class Careful(Book):
+    """Knows what became of it."""
+
+    name = "careful"
+    answer: Any = Outcome.DONE
+
+    async def probe(self, tour: Tour) -> Outcome:
+        return self.answer  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "undone"),
+    [
+        (Outcome.DONE, SagaState.COMPLETED, []),
+        (Outcome.NOT_DONE, SagaState.COMPENSATED, ["undo hotel"]),
+        (Outcome.UNKNOWN, SagaState.COMPENSATED, ["undo careful", "undo hotel"]),
+        ("nonsense", SagaState.COMPENSATED, ["undo careful", "undo hotel"]),
+    ],
+)
+async def test_a_probe_decides_what_is_in_doubt(
+    storage: Storage, done: list[str], answer: object, state: SagaState, undone: list[str]
+) -> None:
+    step = Careful()
+    step.answer = answer
+    saga = Saga[Tour](name="careful", steps=[Hotel, step], storage=storage)
+    try:
+        await saga.run(Tour("careful dirty"), saga_id="t")
+    except ConnectionError:
+        assert state is SagaState.COMPENSATED
+    assert (await storage.load("t")).summary.state is state
+    assert done[2:] == undone

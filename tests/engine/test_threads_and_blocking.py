@@ -1,0 +1,178 @@
+"""Plain-function steps, and sagas without an event loop."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import anyio
+import pytest
+from tours import DONE, Hotel, Tour, TourSaga
+
+from anysaga import (
+    BlockingCallInLoop,
+    BlockingRunner,
+    MemoryStorage,
+    Saga,
+    SagaParked,
+    SagaState,
+    Step,
+    checkpoint,
+    current_step,
+    iter_saga,
+    run_saga,
+)
+
+
+@pytest.fixture(autouse=True)
+def done() -> list[str]:
+    """What the steps write down."""
+    made: list[str] = []
+    DONE.set(made)
+    return made
+
+
+class InThread(Step[Tour, str]):
+    def act(self, tour: Tour) -> str:
+        tour.notes.append(threading.current_thread().name)
+        anyio.from_thread.run(checkpoint)
+        return current_step().key
+
+    def compensate(self, tour: Tour) -> None:
+        raise AssertionError(tour)
+
+
+@pytest.mark.anyio
+async def test_a_plain_step_runs_in_a_thread_and_knows_itself() -> None:
+    result = await Saga[Tour](name="s", steps=[InThread]).run(Tour(), saga_id="t")
+    assert result[InThread].response == "t:1:act"
+    assert result.context.notes != [threading.main_thread().name]
+
+
+class Deaf(Step[Tour]):
+    timeout = 0.02
+
+    def __init__(self) -> None:
+        self.wake = threading.Event()
+
+    def act(self, tour: Tour) -> None:
+        self.wake.wait(20)
+
+    def compensate(self, tour: Tour) -> None:
+        raise AssertionError(tour)
+
+
+@pytest.mark.anyio
+async def test_a_thread_that_does_not_end_parks_the_saga_and_is_noted_later() -> None:
+    """F: nothing is undone while the act may still run."""
+    deaf, storage = Deaf(), MemoryStorage()
+    with pytest.raises(SagaParked, match="still running"):
+        await Saga[Tour](name="s", steps=[deaf], grace=0.02, storage=storage).run(Tour(), saga_id="t")
+    deaf.wake.set()
+    with anyio.fail_after(10):
+        while (await storage.load("t")).entries[-1].kind != "NOTE":
+            await anyio.lowlevel.checkpoint()
+    assert (await storage.load("t")).summary.state is SagaState.PARKED
+
+
+class Polite(Step[Tour]):
+    timeout = 0.02
+
+    def act(self, tour: Tour) -> None:
+        while not current_step().cancelled:
+            threading.Event().wait(0.001)
+        raise InterruptedError
+
+    def compensate(self, tour: Tour) -> None:
+        tour.notes.append("undone")
+
+
+@pytest.mark.anyio
+async def test_a_thread_is_asked_to_end_and_then_undone() -> None:
+    storage = MemoryStorage()
+    with pytest.raises(TimeoutError):
+        await Saga[Tour](name="s", steps=[Polite], storage=storage).run(Tour(), saga_id="t")
+    assert (await storage.load("t")).summary.state is SagaState.COMPENSATED
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_run_saga_keeps_its_saga_in_the_file(tmp_path: Path, backend: str) -> None:
+    file = tmp_path / "tours.db"
+    assert run_saga(TourSaga, Tour(), saga_id="t", storage=file, backend=backend).state is SagaState.COMPLETED
+    assert run_saga(TourSaga, saga_id="t", storage=f"sqlite:///{file}")[Hotel].response == "hotel booked"
+
+
+def test_run_saga_raises_the_steps_own_error() -> None:
+    with pytest.raises(ConnectionError):
+        run_saga(TourSaga, Tour("train dirty"))
+
+
+def test_breaking_out_of_iter_saga_suspends(tmp_path: Path, done: list[str]) -> None:
+    file = tmp_path / "tours.db"
+    for _ in iter_saga(TourSaga, Tour(), saga_id="t", storage=file):
+        break
+    with iter_saga(TourSaga, saga_id="t", storage=file) as steps:
+        assert [step.step_name for step in steps] == ["train", "museum"]
+    assert steps.result.state is SagaState.COMPLETED
+    assert done == ["act hotel", "act train", "act museum"]
+
+
+def test_an_exception_inside_with_iter_saga_undoes(done: list[str]) -> None:
+    with pytest.raises(KeyError), iter_saga(TourSaga, Tour()) as steps:
+        for _ in steps:
+            raise KeyError
+    assert done == ["act hotel", "undo hotel"]
+
+
+def test_threads_share_one_runner(tmp_path: Path) -> None:
+    states: list[SagaState] = []
+    with BlockingRunner(storage=tmp_path / "tours.db") as runner:
+
+        def work() -> None:
+            DONE.set([])
+            states.append(runner.run(TourSaga, Tour()).state)
+
+        threads = [threading.Thread(target=work) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert states == [SagaState.COMPLETED] * 5
+
+
+@pytest.mark.anyio
+async def test_blocking_calls_are_refused_inside_a_loop() -> None:
+    with pytest.raises(BlockingCallInLoop, match=r"await saga\.run"):
+        run_saga(TourSaga, Tour())
+    with pytest.raises(BlockingCallInLoop, match="async with"):
+        next(iter_saga(TourSaga, Tour()))
+
+
+SCRIPT = """
+import os, signal, sys, threading, anyio
+sys.path.insert(0, {here!r})
+from tours import DONE, Tour, TourSaga, Train
+from anysaga import run_saga
+done = []
+DONE.set(done)
+act = Train.act
+async def interrupted(self, tour):
+    threading.Timer(0.05, os.kill, [os.getpid(), signal.SIGINT]).start()
+    return await act(self, tour)
+Train.act = interrupted
+try:
+    run_saga(TourSaga, Tour("train slow"), saga_id="t", storage={file!r})
+except KeyboardInterrupt:
+    print(done)
+"""
+
+
+def test_ctrl_c_undoes_and_is_raised_again(tmp_path: Path) -> None:
+    """I8, in a process of its own."""
+    script = SCRIPT.format(here=str(Path(__file__).parent), file=str(tmp_path / "tours.db"))
+    ended = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.stdout.strip() == "['act hotel', 'act train', 'undo train', 'undo hotel']", ended.stderr
