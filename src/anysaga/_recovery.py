@@ -74,7 +74,8 @@ async def recover(
 
     At most `limit` sagas in all, `concurrency` at once. A saga that cannot be decoded, or does not fit its definition,
     is parked; one that fails in another way is logged and tried again by a later call. Neither stops the others. Call
-    it at start-up and now and then.
+    it at start-up and now and then. Raises `StorageError` if the store cannot hand out sagas, once those that it had
+    handed out are finished.
 
         for result in await recover([OrderSaga, RefundSaga], storage=storage, container=services):
             print(result.saga_id, result.state)
@@ -84,18 +85,25 @@ async def recover(
         if type(value) is not int or value < 1:
             raise InvalidArgument(name, value, "give a whole number, 1 or more")
     results: list[SagaResult[Any]] = []
+    failed: Exception | None = None
     limiter = CapacityLimiter(concurrency)
     async with create_task_group() as group:
         while limit > 0:
             async with limiter:
                 free = 1 + int(limiter.available_tokens)
-            claims = await storage.claim_due(recovery.names, min(limit, free))
+            try:
+                claims = await storage.claim_due(recovery.names, min(limit, free))
+            except Exception as error:  # noqa: BLE001 - a task group would wrap it; the claimed sagas go on
+                failed = error
+                break
             if not claims:
                 break
             limit -= len(claims)
             for claim in claims:
                 group.start_soon(_finish_one, recovery, claim, limiter, results)
             await checkpoint()
+    if failed is not None:
+        raise failed
     return results
 
 

@@ -72,7 +72,7 @@ async def test_a_thread_that_does_not_end_parks_the_saga_and_is_noted_later() ->
         await Saga[Tour](name="s", steps=[deaf], grace=0.02, storage=storage).run(Tour(), saga_id="t")
     deaf.wake.set()
     with anyio.fail_after(10):
-        while (await storage.load("t")).entries[-1].kind != "NOTE":
+        while (await storage.load("t")).entries[-1].kind != "NOTE":  # noqa: ASYNC110 - a thread writes it
             await anyio.lowlevel.checkpoint()
     assert (await storage.load("t")).summary.state is SagaState.PARKED
 

@@ -34,7 +34,7 @@ def in_child(check: Callable[[], None]) -> None:
     if child == 0:
         try:
             check()
-        except BaseException:  # noqa: BLE001  # the child must not return into the test run
+        except BaseException:  # noqa: ASYNC103, BLE001  # the child must not return into the test run
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
@@ -71,7 +71,7 @@ def _run_anew(child: Callable[[], Awaitable[object]]) -> None:
     def run() -> None:
         try:
             anyio.run(child, backend="asyncio")
-        except BaseException as error:  # noqa: BLE001  # told by the main thread
+        except BaseException as error:  # noqa: ASYNC103, BLE001  # told by the main thread
             failures.append(error)
 
     thread = threading.Thread(target=run)

@@ -157,5 +157,5 @@ _BACK = SagaState.COMPENSATING
 
 async def _until_free(storage: Storage, *saga_ids: str) -> None:
     with anyio.fail_after(30):
-        while any([(await storage.load(saga_id)).summary.owner for saga_id in saga_ids]):
+        while any([(await storage.load(saga_id)).summary.owner for saga_id in saga_ids]):  # noqa: ASYNC110 - the heartbeat has no event
             await anyio.lowlevel.checkpoint()
