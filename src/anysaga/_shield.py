@@ -8,9 +8,12 @@ import anyio
 from anyio import CancelScope, create_task_group, current_time, get_cancelled_exc_class
 
 
-async def run_shielded(work: Callable[[], Awaitable[None]], grace: float) -> bool:
+async def run_shielded(
+    work: Callable[[], Awaitable[None]], grace: float, *, ask: Callable[[], bool] | None = None
+) -> bool:
     """Run `work` whatever is cancelled around it, but only `grace` seconds longer than the cancellation.
 
+    `ask` is called at the cancellation; if it returns True, the work is cancelled at once.
     Returns whether it ended in time. What it raises is raised as it is. A native ``task.cancel()`` is not held off.
     """
     raised: Exception | None = None
@@ -18,7 +21,7 @@ async def run_shielded(work: Callable[[], Awaitable[None]], grace: float) -> boo
     shield = CancelScope(shield=True)
     try:
         async with create_task_group() as group:
-            group.start_soon(_limit_once_cancelled, shield, grace)
+            group.start_soon(_limit_once_cancelled, shield, grace, ask)
             with shield:
                 try:
                     await work()
@@ -35,8 +38,10 @@ async def run_shielded(work: Callable[[], Awaitable[None]], grace: float) -> boo
     return not shield.cancelled_caught
 
 
-async def _limit_once_cancelled(shield: CancelScope, grace: float) -> None:
+async def _limit_once_cancelled(shield: CancelScope, grace: float, ask: Callable[[], bool] | None) -> None:
     try:
         await anyio.sleep_forever()
     finally:
+        if ask is not None and ask():
+            shield.cancel()
         shield.deadline = min(shield.deadline, current_time() + grace)

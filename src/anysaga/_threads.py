@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from anyio import get_cancelled_exc_class, move_on_after, to_thread
+from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, field
 
 from anysaga._current import CurrentStep
 from anysaga._hosting import LoopLimiter, Waker
+from anysaga._shield import run_shielded
 
 MAX_STEP_THREADS = 100
 """Plain-function steps that run at once in one event loop. Storage has threads of its own."""
@@ -79,15 +82,24 @@ async def in_step_thread(function: Callable[[Any], Any], context: Any, current: 
 
     A cancellation, the step's own limit included, only asks the thread to end; its end is awaited for `grace` more
     seconds. The cancellation is then in the result, since the function may have returned all the same.
+
+    The thread is shielded meanwhile: what it still awaits in the loop (`anyio.from_thread.run`) must not be left in a
+    scope that was cancelled and has ended, where AnyIO would let it spin for ever.
     """
     run = ThreadRun(function, context, Waker())
+    in_time = True
+
+    def ask() -> bool:
+        current.ask_to_end()
+        return run.withdraw()
+
+    thread = partial(to_thread.run_sync, run, abandon_on_cancel=True, limiter=_LIMITER.get())
     try:
-        await to_thread.run_sync(run, abandon_on_cancel=True, limiter=_LIMITER.get())
+        in_time = await run_shielded(thread, grace, ask=ask)
+        await checkpoint_if_cancelled()
     except get_cancelled_exc_class() as cancelled:  # noqa: ASYNC103 - the caller raises it once the end is recorded
         run.cancelled = cancelled
-        if run.withdraw():
-            return run  # noqa: ASYNC104 - as above
-        current.ask_to_end()
-        with move_on_after(grace, shield=True):
-            await run.waker.wait()
+        if in_time and not run.ended and not ask():  # a native cancellation, which no shield holds off
+            with move_on_after(grace, shield=True):
+                await run.waker.wait()
     return run  # noqa: ASYNC104 - as above

@@ -20,10 +20,11 @@ class Ticks:
     @types.coroutine
     def drive(self, coroutine: Coroutine[Any, Any, _T]) -> Generator[Any, Any, _T]:
         """Await the coroutine step by step."""
-        send, value = coroutine.send, None
+        value: Any = None
+        error: BaseException | None = None
         while True:
             try:
-                waits_for = send(value)
+                waits_for = coroutine.send(value) if error is None else coroutine.throw(error)
             except StopIteration as end:
                 result: _T = end.value
                 return result
@@ -31,7 +32,6 @@ class Ticks:
             if self.count in self._at:
                 self._act()
             try:
-                value = yield waits_for
-                send = coroutine.send
-            except BaseException as error:  # noqa: ASYNC103, BLE001 - thrown into the coroutine
-                value, send = error, coroutine.throw
+                value, error = (yield waits_for), None
+            except BaseException as thrown:  # noqa: ASYNC103, BLE001 - thrown into the coroutine
+                value, error = None, thrown

@@ -24,8 +24,9 @@ async def cancel_at(shape: type[Shape], place: Place, point: int) -> tuple[list[
     world = World(shape().definition, place.reader)
     WORLD.set(world)
     async with place.open() as storage:
-        with anyio.CancelScope() as scope:
-            ticks = Ticks(scope.cancel, point)
+        scope = anyio.CancelScope()
+        ticks = Ticks(scope.cancel, point)
+        with scope:
             run = shape(storage=storage).run(Trip([]), saga_id=SAGA_ID)
             with contextlib.suppress(*EXPECTED_ERRORS):
                 await ticks.drive(run)

@@ -9,7 +9,7 @@ import pytest
 from attrs import define, field
 from point_runs import EXPECTED_ERRORS, SAGA_ID, InMemory, MortalStorage, check_end
 from point_shapes import SHAPES, WORLD, Shape, Trip
-from point_world import Fuse, World
+from point_world import Effect, Fuse, World
 
 from anysaga import MemoryStorage, StaleFence, recover
 
@@ -55,11 +55,12 @@ async def run_with_a_zombie(shape: type[Shape], point: int) -> tuple[list[str], 
             await shape(storage=SleepyStorage(storage, fuse)).run(Trip([]), saga_id=SAGA_ID)
         fuse.slept.set()
 
+    effects: list[Effect] = []
     async with anyio.create_task_group() as group:
         group.start_soon(first)
         await fuse.slept.wait()
         await take_over(shape, place, world, storage)
-        effects = list(world.effects)
+        effects += world.effects
         fuse.woken.set()
     if world.effects != effects:
         world.problems.append("I3: the old owner went on")

@@ -17,15 +17,15 @@ pytestmark = pytest.mark.anyio
 def commits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every COMMIT of every SQLite connection that is opened from here on."""
     seen: list[str] = []
-    connect = sqlite3.dbapi2.connect
+    connect = sqlite3.connect
 
     def tracing(*args: object, **options: object) -> sqlite3.Connection:
         connection: sqlite3.Connection = connect(*args, **options)  # type: ignore[call-overload]
         connection.set_trace_callback(lambda sql: seen.append(sql) if sql.upper().startswith("COMMIT") else None)
         return connection
 
-    monkeypatch.setattr(sqlite3.dbapi2, "connect", tracing)
-    monkeypatch.setattr(sqlite3, "connect", tracing)
+    monkeypatch.setattr("sqlite3.dbapi2.connect", tracing)
+    monkeypatch.setattr("sqlite3.connect", tracing)
     return seen
 
 
