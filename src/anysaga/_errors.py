@@ -24,7 +24,7 @@ class NotDone(AnysagaError):
 class StepLost(AnysagaError):
     """Stands for an attempt that ended with its process: there is an intent in the log and no outcome.
 
-    Never raised; name it in `Retry(on=...)` or `failure_exceptions` to match such attempts.
+    Never raised. Such an attempt is acted again whatever `Retry.on` says: that a process died says nothing of a step.
     """
 
 

@@ -5,12 +5,13 @@ Values floor: imports only the ground floor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import anyio
-from anyio.lowlevel import RunVar, current_token
+from anyio.lowlevel import EventLoopToken, RunVar, current_token
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -74,26 +75,39 @@ class Waker:
 
     def __init__(self) -> None:
         self._event = anyio.Event()
-        self._set = in_own_loop(self._event.set)
+        self._loop = current_token()
 
     def wake(self) -> None:
         """Set the event soon, in its own loop."""
-        self._set()
+        _call_soon(self._loop, self._event.set)
 
     async def wait(self) -> None:
         """Wait until somebody called `wake`; returns at once if that was before."""
         await self._event.wait()
 
+    @staticmethod
+    def wake_all(wakers: Iterable[Waker]) -> None:
+        """Wake many, with a single call into each of their loops."""
+        events: dict[EventLoopToken, list[anyio.Event]] = {}
+        for waker in wakers:
+            events.setdefault(waker._loop, []).append(waker._event)
+        for loop, of_loop in events.items():
+            _call_soon(loop, partial(_set_all, of_loop))
+
 
 def in_own_loop(func: Callable[[], object]) -> Callable[[], None]:
     """A function for other threads that has `func` called soon in the loop that runs here; nothing once it is over."""
-    token = current_token()
-    backend: Any = token.backend_class
+    return partial(_call_soon, current_token(), func)
 
-    def call_soon() -> None:
-        try:
-            backend.run_sync_soon(func, (), token.native_token)
-        except (RuntimeError, anyio.RunFinishedError):
-            return  # the loop is over, and with it everything that func could reach
 
-    return call_soon
+def _call_soon(loop: EventLoopToken, func: Callable[[], object]) -> None:
+    backend: Any = loop.backend_class
+    try:
+        backend.run_sync_soon(func, (), loop.native_token)
+    except (RuntimeError, anyio.RunFinishedError):
+        return  # the loop is over, and with it everything that func could reach
+
+
+def _set_all(events: Iterable[anyio.Event]) -> None:
+    for event in events:
+        event.set()

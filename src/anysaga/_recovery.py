@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeVar
 
 from anyio import CancelScope, CapacityLimiter, create_task_group
@@ -112,9 +113,7 @@ async def _finish_one(
 ) -> None:
     saga_id = claim.record.summary.saga_id
     try:
-        async with limiter:
-            result = await recovery.finish(claim)
-        results.append(result)
+        results.append(await recovery.finish(claim, limiter))
     except (StaleFence, SagaAlreadyRunning, SagaNotFound) as error:
         logger.info("saga %s is somebody else's now: %s", saga_id, error)
     except StorageError as error:
@@ -146,17 +145,20 @@ class _Recovery:
     def names(self) -> list[str]:
         return sorted({definition.name for definition in self.definitions})
 
-    async def finish(self, claim: Claim) -> SagaResult[Any]:
-        """Drive one claimed saga to its end."""
+    async def finish(
+        self, claim: Claim, limiter: AbstractAsyncContextManager[object] | None = None
+    ) -> SagaResult[Any]:
+        """Drive one claimed saga to its end, once the limiter lets it; cancelled before, the claim is given back."""
         adopted = False
         try:
-            definition = self._definition(claim.record)
-            async with self.container.scope() as scope:
-                steps = await wire_steps(definition, scope)
-                opened = await adopt(definition, self.storage, steps, claim, drains=True)
-                adopted = True
-                await _drive(opened)
-                return opened.result()
+            async with limiter or nullcontext():
+                definition = self._definition(claim.record)
+                async with self.container.scope() as scope:
+                    steps = await wire_steps(definition, scope)
+                    opened = await adopt(definition, self.storage, steps, claim, drains=True)
+                    adopted = True
+                    await _drive(opened)
+                    return opened.result()
         except SagaParked as parked:
             return unread_result(parked.saga_id, parked.reason)
         except BaseException as error:
