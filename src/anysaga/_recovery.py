@@ -145,9 +145,7 @@ class _Recovery:
     def names(self) -> list[str]:
         return sorted({definition.name for definition in self.definitions})
 
-    async def finish(
-        self, claim: Claim, limiter: AbstractAsyncContextManager[object] | None = None
-    ) -> SagaResult[Any]:
+    async def finish(self, claim: Claim, limiter: AbstractAsyncContextManager[object] | None = None) -> SagaResult[Any]:
         """Drive one claimed saga to its end, once the limiter lets it; cancelled before, the claim is given back."""
         adopted = False
         try:
