@@ -25,19 +25,21 @@ _THREADS = 2  # one commits, one waits behind it with all that comes meanwhile
 class Slot(Generic[_W]):
     """One piece of work on its way through a batch, and what became of it.
 
-    A batch has no two slots of one `key`. Whoever commits sets `error` if it failed.
+    A batch has no two slots of one `key`. Whoever commits sets `result` or `error`.
     """
 
     work: _W
     key: str | None
-    error: BaseException | None = None
+    result: object = None
+    error: Exception | None = None
     settled: bool = field(default=False, init=False)
     bell: Waker | threading.Event | None = field(default=None, init=False)
 
-    def check(self) -> None:
-        """Raise what failed it."""
+    def outcome(self) -> object:
+        """The result, or the error raised."""
         if self.error is not None:
             raise self.error
+        return self.result
 
 
 class Batches(Generic[_W]):
@@ -55,8 +57,8 @@ class Batches(Generic[_W]):
         self._queue: list[Slot[_W]] = []
         self._leader: Slot[_W] | None = None
 
-    async def put(self, work: _W, key: str | None) -> None:
-        """Have `work` committed with whatever else is queued. Raises what failed it.
+    async def put(self, work: _W, key: str) -> object:
+        """Have `work` committed with whatever else is queued. Returns its result, or raises its error.
 
         A cancellation that comes before the work was taken withdraws it; one that comes later is raised when its
         batch has ended. A leader that is cancelled passes the others on.
@@ -73,18 +75,18 @@ class Batches(Generic[_W]):
             if not self._withdraw(slot) and not isinstance(error, GeneratorExit):
                 await self._outlast(slot)
             raise
-        slot.check()
+        return slot.outcome()
 
-    def put_first(self, work: _W, key: str | None) -> None:
+    def put_first(self, work: _W) -> object:
         """The same from a thread that may block; goes before all that is queued."""
-        slot = Slot(work, key)
+        slot = Slot(work, None)
         self._join(slot, first=True)
         while not slot.settled:
             if self._leader is slot:
                 self._lead(slot)
             else:
                 self._block(slot)
-        slot.check()
+        return slot.outcome()
 
     def _join(self, slot: Slot[_W], *, first: bool = False) -> None:
         with self._lock:
@@ -108,10 +110,6 @@ class Batches(Generic[_W]):
             try:
                 if batch:
                     self._commit(batch)
-            except BaseException as error:
-                for slot in batch:
-                    slot.error = error
-                raise
             finally:
                 self._settle(batch)
 

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam as b
 
-from anysaga.storages.sql._prepared import Prepared
 from anysaga.storages.sql._tables import Tables
-
-_ZERO: sa.ColumnElement[int] = sa.literal_column("0", sa.Integer)
-_ONE: sa.ColumnElement[int] = sa.literal_column("1", sa.Integer)
-
-MOST_IDS = 512
-"""Ids that one query for `positions` takes at most."""
-_SIZES = (4, 16, 64, MOST_IDS)
 
 
 class Statements:
@@ -40,21 +30,13 @@ class Statements:
             query = query.where(sagas.c.state == state)
         return query
 
-    def positions(self, ids: Sequence[str]) -> tuple[Prepared, dict[str, str]]:
-        """The positions of up to `MOST_IDS` sagas, and the values. Few sizes, so that each is compiled only once."""
-        size = next(size for size in _SIZES if size >= len(ids))
-        padded = itertools.chain(ids, itertools.repeat(ids[-1], size - len(ids)))
-        return self._positions[size], {f"b_{n}": saga_id for n, saga_id in enumerate(padded)}
-
     def _build_owners(self, owners: sa.Table, sagas: sa.Table) -> None:
         self.insert_owner = sa.insert(owners)
         self.renew = (
             sa.update(owners).where(owners.c.id == b("b_id"), owners.c.dead == 0).values(expires_at=b("b_expires"))
         )
-        self.alive = Prepared(
-            sa.select(owners.c.id).where(
-                owners.c.id == b("b_id"), owners.c.dead == _ZERO, owners.c.expires_at >= b("b_now")
-            )
+        self.alive = sa.select(owners.c.id).where(
+            owners.c.id == b("b_id"), owners.c.dead == 0, owners.c.expires_at >= b("b_now")
         )
         self.mark_dead = sa.update(owners).where(owners.c.dead == 0, owners.c.expires_at < b("b_now")).values(dead=1)
         self.forget_dead = sa.delete(owners).where(owners.c.dead == 1, owners.c.expires_at < b("b_before"))
@@ -83,22 +65,22 @@ class Statements:
         self.claim_due = (
             sa.update(sagas).where(sagas.c.id == b("b_id")).values({**taken, "next_attempt_at": b("b_next")})
         )
-        self.release = Prepared(
+        self.release = (
             sa.update(sagas)
             .where(sagas.c.id == b("b_id"), sagas.c.fence == b("b_fence"), sagas.c.owner.is_not(None))
             .values(
-                owner=sa.null(),
-                claims=sa.case((sagas.c.claims > _ZERO, sagas.c.claims - _ONE), else_=_ZERO),
+                owner=None,
+                claims=sa.case((sagas.c.claims > 0, sagas.c.claims - 1), else_=0),
                 next_attempt_at=b("b_next"),
             )
         )
 
     def _build_writes(self, tables: Tables) -> None:
         sagas = tables.sagas
-        self.insert_saga = Prepared(sa.insert(sagas))
-        self.insert_start = Prepared(sa.insert(tables.starts))
-        self.insert_entries = Prepared(sa.insert(tables.entries))
-        self.advance = Prepared(
+        self.insert_saga = sa.insert(sagas)
+        self.insert_start = sa.insert(tables.starts)
+        self.insert_entries = sa.insert(tables.entries)
+        self.advance = (
             sa.update(sagas)
             .where(sagas.c.id == b("b_id"), sagas.c.fence == b("b_fence"), sagas.c.seq == b("b_before"))
             .values(
@@ -109,8 +91,8 @@ class Statements:
                 ended_at=b("b_ended"),
                 next_attempt_at=b("b_next"),
                 note=b("b_note"),
-                claims=sa.case((b("b_settles", type_=sa.Integer) == _ONE, _ZERO), else_=sagas.c.claims),
-                owner=sa.case((b("b_frees", type_=sa.Integer) == _ONE, sa.null()), else_=sagas.c.owner),
+                claims=sa.case((b("b_settles", type_=sa.Integer) == 1, 0), else_=sagas.c.claims),
+                owner=sa.case((b("b_frees", type_=sa.Integer) == 1, None), else_=sagas.c.owner),
             )
         )
         self.park = (
@@ -129,12 +111,7 @@ class Statements:
         with_owner = sagas.outerjoin(owners, sa.and_(owners.c.id == sagas.c.owner, owners.c.dead == 0))
         label = owners.c.label.label("owner_label")
         self._summaries = sa.select(sagas, label).select_from(with_owner)
-        position = sa.select(sagas.c.id, sagas.c.fence, sagas.c.seq)
-        self.position = Prepared(position.where(sagas.c.id == b("b_id")))
-        self._positions = {
-            size: Prepared(position.where(sagas.c.id.in_([b(f"b_{n}") for n in range(size)])).order_by(sagas.c.id))
-            for size in _SIZES
-        }
+        self.position = sa.select(sagas.c.fence, sagas.c.seq).where(sagas.c.id == b("b_id"))
         self.load = (
             sa.select(sagas, label, starts.c.outline, starts.c.digest, starts.c.context)
             .select_from(with_owner.outerjoin(starts, starts.c.saga_id == sagas.c.id))
