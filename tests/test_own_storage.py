@@ -1,4 +1,4 @@
-"""The storage of the examples keeps the contract."""
+"""The storage of the example keeps the contract."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if sys.platform == "win32":
 
 sys.path.append(str(Path(__file__).parent.parent / "examples"))
 
-FolderStorage: Any = import_module("folder_storage").FolderStorage
+FolderStorage: Any = import_module("own_storage").FolderStorage
 
 
 class TestFolderStorage(StorageConformance):
@@ -27,5 +27,6 @@ class TestFolderStorage(StorageConformance):
         return FolderStorage(storage.folder)
 
     async def die(self, storage: Any) -> None:
+        storage.me.lose_all()
         storage.life.close()
-        storage.be_born()
+        storage.__init__(storage.folder)  # born again, as somebody else

@@ -14,8 +14,8 @@ from anysaga._errors import OperationRefused, SagaAlreadyRunning, StaleFence, St
 from anysaga._records import LIVE_STATES, Claim, NewSaga, SagaRecord, SagaState, SagaSummary, Write
 from anysaga.abc import Storage
 from anysaga.storages._clock import Clock, HostClock
-from anysaga.storages._rules import purgeable
 from anysaga.storages._shelf import Incarnation, Shelf
+from anysaga.storages.rules import purgeable
 
 
 class MemoryStorage(Storage):

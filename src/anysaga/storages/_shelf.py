@@ -12,7 +12,7 @@ from attrs import define, field
 from anysaga._errors import AnysagaError, SagaNotFound, StaleFence
 from anysaga._records import Claim, Entry, NewSaga, SagaRecord, SagaState, SagaSummary, Write
 from anysaga.storages._clock import Clock, microseconds
-from anysaga.storages._rules import patience, same_entries
+from anysaga.storages.rules import patience, same_entries
 
 
 @define(eq=False, repr=False)
