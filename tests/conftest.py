@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 import pytest
 from hypothesis import settings
+
+import anysaga
+from anysaga.abc import Storage
 
 # No deadline: a busy machine is no failure. The same examples each time: a red run can be repeated.
 settings.register_profile("anysaga", deadline=None, derandomize=True)
@@ -22,6 +26,21 @@ settings.load_profile("anysaga")
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run a test marked `anyio` on both loops."""
     return str(request.param)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
+    """Give a fresh store of each kind, open for the time of a test."""
+    file = tmp_path / "sagas.db"
+    made: Storage = anysaga.MemoryStorage() if request.param == "memory" else anysaga.SQLAlchemyStorage(file)
+    async with made:
+        yield made
+
+
+@pytest.fixture
+def did() -> list[str]:
+    """What the steps of a test have done, in order."""
+    return []
 
 
 @pytest.fixture(scope="session")

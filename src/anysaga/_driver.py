@@ -113,7 +113,7 @@ class Driver:
     async def leave(self, error: BaseException, cause: str) -> None:
         """Turn back because of `error`, which stays the one that the caller sees, whatever the store does."""
         try:
-            await self.turn_back(cause)
+            await self.turn_back(cause, cancelled=not isinstance(error, Exception))
         except (StorageError, StaleFence) as problem:
             error.add_note(f"{self.progress.definition.name} ({self.journal.saga_id}): {problem}")
             self.drop()
@@ -121,10 +121,11 @@ class Driver:
             self.drop()
             raise
 
-    async def turn_back(self, cause: str) -> None:
+    async def turn_back(self, cause: str, *, cancelled: bool = False) -> None:
         """Undo the saga because of something outside it. Where it cannot go back, give it to recovery, forward.
 
-        Going back is durable before anything is undone; if that write fails, nothing is undone here.
+        Going back is durable before anything is undone; if that write fails, nothing is undone here. `cancelled` says
+        that the grace has begun to run.
         """
         if self.is_over:
             self.journal.drop()  # a write that was torn away may have left us the claim
@@ -135,7 +136,7 @@ class Driver:
         if not self.progress.going_back:
             self._withdraw()
             self.journal.note(EntryKind.BACK, ROOT, error=cause)
-        await self._undo()
+        await self._undo(cancelled=cancelled)
 
     async def abort(self, cause: str) -> None:
         """Undo the saga on purpose. Raises `PivotPassed` where that is not possible any more."""
@@ -250,9 +251,9 @@ class Driver:
         await journal.commit()
         return True
 
-    async def _undo(self) -> None:
+    async def _undo(self, *, cancelled: bool = False) -> None:
         """Undo all that is left to undo, under a shield. What does not fit into the grace is given to recovery."""
-        in_time = await run_shielded(self._backward, self.progress.definition.grace)
+        in_time = await run_shielded(self._backward, self.progress.definition.grace, cancelled=cancelled)
         if not in_time:
             with CancelScope(shield=True):
                 await self.suspend()

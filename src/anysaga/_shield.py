@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -9,16 +10,21 @@ from anyio import CancelScope, create_task_group, current_time, get_cancelled_ex
 
 
 async def run_shielded(
-    work: Callable[[], Awaitable[None]], grace: float, *, ask: Callable[[], bool] | None = None
+    work: Callable[[], Awaitable[None]],
+    grace: float,
+    *,
+    ask: Callable[[], bool] | None = None,
+    cancelled: bool = False,
 ) -> bool:
     """Run `work` whatever is cancelled around it, but only `grace` seconds longer than the cancellation.
 
+    `cancelled` says that it came already: a native one is delivered once, and no scope would tell of it here.
     `ask` is called at the cancellation; if it returns True, the work is cancelled at once.
     Returns whether it ended in time. What it raises is raised as it is. A native ``task.cancel()`` is not held off.
     """
     raised: Exception | None = None
     ended = False
-    shield = CancelScope(shield=True)
+    shield = CancelScope(shield=True, deadline=current_time() + grace if cancelled else math.inf)
     try:
         async with create_task_group() as group:
             group.start_soon(_limit_once_cancelled, shield, grace, ask)

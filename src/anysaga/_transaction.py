@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import types
 import warnings
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Generic, Self, TypeVar
 
 from anyio import get_cancelled_exc_class
@@ -20,6 +21,8 @@ from anysaga._wiring import wire
 from anysaga.abc import Container, Scope, Storage
 
 ContextT = TypeVar("ContextT")
+
+_TWO_TASKS = "is used by two tasks at once"
 
 
 class SagaTransaction(Generic[ContextT]):
@@ -84,8 +87,11 @@ class SagaTransaction(Generic[ContextT]):
     async def run_to_end(self) -> None:
         """Go on to the end without looking at the steps. The same as an empty ``async for``, and a little faster."""
         driver = self._driver("cannot be run")
-        while driver is not None and await driver.advance() is not None:
-            continue
+        if driver is None:
+            return
+        with self._turn(driver):
+            while await driver.advance() is not None:
+                continue
 
     async def abort(self, reason: str = "aborted on purpose") -> None:
         """Undo the saga. The iteration ends, and leaving ``async with`` is quiet.
@@ -95,16 +101,18 @@ class SagaTransaction(Generic[ContextT]):
         driver = self._driver("cannot be aborted")
         if driver is None:
             return
-        await driver.abort(reason)
+        with self._turn(driver):
+            await driver.abort(reason)
         if self.state is SagaState.PARKED:
             raise driver.end_error()
 
     async def suspend(self) -> None:
         """Give the saga back as it is, on purpose: it can be resumed by its id, here or elsewhere."""
-        self._suspended = True
         driver = self._driver("cannot be suspended")
         if driver is not None:
-            await driver.suspend()
+            with self._turn(driver):
+                await driver.suspend()
+        self._suspended = True
 
     async def __aenter__(self) -> Self:
         if self._opened is not None or self._left:
@@ -127,13 +135,8 @@ class SagaTransaction(Generic[ContextT]):
         driver = self._driver("cannot be iterated")
         if driver is None:
             raise StopAsyncIteration
-        if self._busy:
-            raise TransactionMisused(self._definition.name, "is iterated by two tasks at once")
-        self._busy = True
-        try:
+        with self._turn(driver):
             result = await driver.advance()
-        finally:
-            self._busy = False
         if result is None:
             raise StopAsyncIteration
         driver.stepping.context.show()
@@ -148,7 +151,9 @@ class SagaTransaction(Generic[ContextT]):
         self._left = True
         driver = self._opened.driver if self._opened is not None else None
         try:
-            if driver is not None and not driver.is_over:
+            if self._busy:
+                self._leave_busy(exc)
+            elif driver is not None and not driver.is_over:
                 await self._leave(driver, exc)  # noqa: ASYNC102 - shields itself, and is bounded
         finally:
             await self._scope.__aexit__(exc_type, exc, traceback)  # noqa: ASYNC102 - the container's own affair
@@ -157,6 +162,26 @@ class SagaTransaction(Generic[ContextT]):
         opened = getattr(self, "_opened", None)
         if opened is not None and opened.driver is not None and not self._left:
             opened.driver.drop()
+
+    @contextmanager
+    def _turn(self, driver: Driver) -> Iterator[None]:
+        """One use of the driver. A second one beside it could undo a step, or give it to others, while it acts."""
+        if self._busy:
+            raise TransactionMisused(self._definition.name, _TWO_TASKS)
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+            if self._left:
+                driver.drop()
+
+    def _leave_busy(self, exc: BaseException | None) -> None:
+        """Another task is still inside the saga: it is left alone, and its end gives the saga back."""
+        problem = TransactionMisused(self._definition.name, _TWO_TASKS)
+        if exc is None:
+            raise problem
+        exc.add_note(str(problem))
 
     async def _leave(self, driver: Driver, exc: BaseException | None) -> None:
         if exc is None:

@@ -1,0 +1,286 @@
+"""Cancelled sagas: what is durable, what is undone, and what is left to recovery."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+from journeys import AT_ONCE, Journey, Leg, WatchedStorage, fails, hangs, hangs_once, kinds_of, saga_of
+
+from anysaga import MemoryStorage, SagaState, recover_saga
+from anysaga.abc import Storage
+
+pytestmark = pytest.mark.anyio
+
+Cancelled = Callable[[anyio.Event, Callable[[], Awaitable[Any]]], Awaitable[None]]
+
+
+async def by_scope(began: anyio.Event, run: Callable[[], Awaitable[Any]]) -> None:
+    """Cancel by a scope of AnyIO, which must catch its own cancellation again."""
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+
+            async def cancel() -> None:
+                await began.wait()
+                scope.cancel()
+
+            group.start_soon(cancel)
+            await run()
+    assert scope.cancelled_caught
+
+
+async def by_task(began: anyio.Event, run: Callable[[], Awaitable[Any]]) -> None:
+    """Cancel as asyncio does it, once and past every scope; it must come out as CancelledError."""
+
+    async def body() -> None:
+        await run()
+
+    task = asyncio.create_task(body())
+    await began.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+
+
+@pytest.fixture(params=["scope", "native"])
+def cancelled(request: pytest.FixtureRequest, anyio_backend: str) -> Cancelled:
+    """How the caller is cancelled."""
+    if request.param == "native":
+        if anyio_backend != "asyncio":
+            pytest.skip("only asyncio has native cancellations")
+        return by_task
+    return by_scope
+
+
+async def test_a_cancelled_act_is_unknown_and_undone_first_and_the_cancellation_leaves_as_one(
+    storage: Storage, did: list[str], cancelled: Cancelled
+) -> None:
+    began = anyio.Event()
+    saga = saga_of(storage, Leg("a", did), Leg("b", did, act=hangs(began)))
+    await cancelled(began, lambda: saga.run(Journey(), saga_id="j"))
+    assert did == ["act a", "act b", "undo b", "undo a"]
+    assert (await storage.load("j")).summary.state is SagaState.COMPENSATED
+    assert "UNKNOWN 2" in await kinds_of(storage, "j")
+
+
+async def test_a_cancelled_act_is_not_retried(storage: Storage, did: list[str], cancelled: Cancelled) -> None:
+    began = anyio.Event()
+    saga = saga_of(storage, Leg("a", did, act=hangs(began), retry=AT_ONCE))
+    await cancelled(began, lambda: saga.run(Journey(), saga_id="j"))
+    assert did == ["act a", "undo a"]
+
+
+async def test_an_undo_runs_to_its_end_though_its_caller_was_cancelled(
+    storage: Storage, did: list[str], cancelled: Cancelled
+) -> None:
+    """It awaits, and no cancellation comes into it."""
+    began = anyio.Event()
+
+    async def undo(journey: Journey) -> None:
+        for _ in range(3):
+            await anyio.lowlevel.checkpoint()
+        did.append("undone a")
+
+    saga = saga_of(storage, Leg("a", did, undo=undo), Leg("b", did, act=hangs(began)))
+    await cancelled(began, lambda: saga.run(Journey(), saga_id="j"))
+    assert did == ["act a", "act b", "undo b", "undo a", "undone a"]
+
+
+async def test_unknown_and_going_back_are_one_commit_before_the_first_undo(
+    did: list[str], cancelled: Cancelled
+) -> None:
+    storage, began = WatchedStorage(), anyio.Event()
+    saga = saga_of(storage, Leg("a", did, act=hangs(began)))
+    await cancelled(began, lambda: saga.run(Journey()))
+    assert storage.commits == [["STARTED"], ["UNKNOWN", "BACK", "UNDO_STARTED"], ["UNDONE", "COMPENSATED"]]
+
+
+async def test_what_does_not_fit_into_the_grace_is_given_to_recovery_at_once(
+    storage: Storage, did: list[str], cancelled: Cancelled
+) -> None:
+    began = anyio.Event()
+    legs = [Leg("a", did), Leg("b", did, undo=hangs(anyio.Event())), Leg("c", did, act=hangs(began))]
+    saga = saga_of(storage, *legs, grace=0.05)
+    await cancelled(began, lambda: saga.run(Journey(), saga_id="j"))
+    summary = (await storage.load("j")).summary
+    assert (summary.state, summary.owner) == (SagaState.COMPENSATING, None)
+    assert did == ["act a", "act b", "act c", "undo c", "undo b"]
+    result = await recover_saga(saga_of(storage, *(Leg(name, did) for name in "abc")), "j")
+    assert result.state is SagaState.COMPENSATED
+    assert did[5:] == ["undo b", "undo a"]
+
+
+async def test_a_cancelled_pivot_is_never_undone_and_given_to_recovery_forward(
+    storage: Storage, did: list[str], cancelled: Cancelled
+) -> None:
+    """B5."""
+    began = anyio.Event()
+    saga = saga_of(storage, Leg("a", did), Leg("p", did, act=hangs_once(began), pivot=True, retry=AT_ONCE))
+    await cancelled(began, lambda: saga.run(Journey(), saga_id="j"))
+    summary = (await storage.load("j")).summary
+    assert (summary.state, summary.owner) == (SagaState.RUNNING, None)
+    assert (await recover_saga(saga, "j")).state is SagaState.COMPLETED
+    assert did == ["act a", "act p", "act p"]
+
+
+async def test_a_cancelled_pivot_that_cannot_be_retried_waits_for_a_person(
+    storage: Storage, did: list[str], cancelled: Cancelled
+) -> None:
+    began = anyio.Event()
+    saga = saga_of(storage, Leg("a", did), Leg("p", did, act=hangs(began), pivot=True))
+    await cancelled(began, lambda: saga.run(Journey(), saga_id="j"))
+    assert (await recover_saga(saga, "j")).state is SagaState.PARKED
+    assert did == ["act a", "act p"]
+
+
+async def test_after_a_pivot_a_cancellation_only_gives_the_saga_back(
+    storage: Storage, did: list[str], cancelled: Cancelled
+) -> None:
+    """B5."""
+    began = anyio.Event()
+    saga = saga_of(storage, Leg("p", did, pivot=True), Leg("b", did, act=hangs_once(began), retry=AT_ONCE))
+    await cancelled(began, lambda: saga.run(Journey(), saga_id="j"))
+    assert (await storage.load("j")).summary.owner is None
+    assert (await recover_saga(saga, "j")).state is SagaState.COMPLETED
+    assert did == ["act p", "act b", "act b"]
+
+
+async def test_a_cancellation_in_the_body_between_two_steps_undoes(
+    storage: Storage, did: list[str], cancelled: Cancelled
+) -> None:
+    began = anyio.Event()
+
+    async def run() -> None:
+        async with saga_of(storage, Leg("a", did), Leg("b", did)).transaction(Journey(), saga_id="j") as transaction:
+            async for _ in transaction:
+                began.set()
+                await anyio.sleep_forever()
+
+    await cancelled(began, run)
+    assert did == ["act a", "undo a"]
+    assert "WITHDRAWN 2" in await kinds_of(storage, "j")
+
+
+async def test_a_cancellation_while_a_retry_waits_undoes(
+    storage: Storage, did: list[str], cancelled: Cancelled
+) -> None:
+    began = anyio.Event()
+
+    async def act(journey: Journey) -> None:
+        began.set()
+        raise OSError
+
+    saga = saga_of(storage, Leg("a", did, act=act, retry=type(AT_ONCE)(attempts=2, delay=3600)))
+    await cancelled(began, lambda: saga.run(Journey(), saga_id="j"))
+    assert did == ["act a", "undo a"]
+
+
+async def test_a_cancellation_while_the_saga_goes_back_already_does_not_stop_it(
+    storage: Storage, did: list[str], cancelled: Cancelled
+) -> None:
+    began, goes_on = anyio.Event(), anyio.Event()
+    mine = OSError("mine")
+
+    async def undo(journey: Journey) -> None:
+        began.set()
+        with anyio.move_on_after(0.02):
+            await goes_on.wait()
+
+    saga = saga_of(storage, Leg("a", did), Leg("b", did, act=fails(1, mine), undo=undo))
+    await cancelled(began, lambda: saga.run(Journey(), saga_id="j"))
+    # A native cancellation tears the undo, which is undone once more; one of AnyIO does not reach it.
+    assert list(dict.fromkeys(did)) == ["act a", "act b", "undo b", "undo a"]
+    assert len(did) <= 5
+    assert (await storage.load("j")).summary.state is SagaState.COMPENSATED
+
+
+async def test_a_saga_cancelled_before_it_began_leaves_nothing_or_something_undone(
+    storage: Storage, did: list[str]
+) -> None:
+    """I7 at the very first point."""
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await saga_of(storage, Leg("a", did)).run(Journey(), saga_id="j")
+    assert scope.cancelled_caught
+    states = [summary.state for summary in await storage.find()]
+    assert states in ([], [SagaState.COMPENSATED])
+    assert did == []
+
+
+async def test_if_going_back_cannot_be_written_nothing_is_undone(did: list[str]) -> None:
+    """B3: recovery decides."""
+    storage, began = WatchedStorage(), anyio.Event()
+    saga = saga_of(storage, Leg("a", did), Leg("b", did, act=hangs(began)))
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+
+            async def cancel() -> None:
+                await began.wait()
+                storage.fails = [RuntimeError("the disk is full")]
+                scope.cancel()
+
+            group.start_soon(cancel)
+            with pytest.raises(RuntimeError, match="disk"):
+                await saga.run(Journey(), saga_id="j")
+    assert did == ["act a", "act b"]
+    assert (await recover_saga(saga_of(storage, Leg("a", did), Leg("b", did)), "j")).state.is_end
+
+
+async def test_one_cancelled_saga_of_a_task_group_is_undone_for_its_siblings_failure(
+    storage: Storage, did: list[str]
+) -> None:
+    began = anyio.Event()
+
+    async def sibling() -> None:
+        await began.wait()
+        raise KeyError
+
+    with pytest.RaisesGroup(KeyError):
+        async with anyio.create_task_group() as group:
+            group.start_soon(sibling)
+            await saga_of(storage, Leg("a", did, act=hangs(began))).run(Journey(), saga_id="j")
+    assert did == ["act a", "undo a"]
+
+
+async def test_a_step_with_a_scope_of_its_own_is_not_taken_for_a_cancelled_saga(
+    storage: Storage, did: list[str]
+) -> None:
+    async def act(journey: Journey) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep_forever)
+            group.cancel_scope.cancel()
+
+    assert (await saga_of(storage, Leg("a", did, act=act)).run(Journey())).state is SagaState.COMPLETED
+
+
+async def test_an_owner_that_lost_its_saga_undoes_nothing(did: list[str]) -> None:
+    """D1, I3: another one has it now."""
+    storage, began = MemoryStorage(), anyio.Event()
+    goes_on = anyio.Event()
+
+    async def act(journey: Journey) -> None:
+        began.set()
+        await goes_on.wait()
+
+    saga = saga_of(storage, Leg("a", did), Leg("b", did, act=act))
+    ends: list[str] = []
+
+    async def run() -> None:
+        try:
+            await saga.run(Journey(), saga_id="j")
+        except Exception as error:  # noqa: BLE001 - its name is looked at
+            ends.append(type(error).__name__)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+        await began.wait()
+        storage.kill()
+        other = saga_of(storage.twin(), Leg("a", did), Leg("b", did))
+        assert (await recover_saga(other, "j")).state is SagaState.COMPLETED
+        goes_on.set()
+    assert ends == ["StaleFence"]
+    assert did == ["act a", "act b", "act b"]

@@ -1,0 +1,132 @@
+"""A step in doubt that can be asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+from journeys import AT_ONCE, Journey, Leg, ProbedLeg, fails, hangs, kinds_of, lost_in, raises, saga_of
+
+from anysaga import MemoryStorage, NotDone, Outcome, SagaParked, SagaState, recover_saga
+from anysaga.abc import EntryKind, Storage
+
+pytestmark = pytest.mark.anyio
+
+
+def answers(outcome: Any) -> Any:
+    """An answer of a probe."""
+    return lambda: outcome
+
+
+def fails_to_answer() -> Outcome:
+    """No answer at all."""
+    raise TimeoutError("the service is away")
+
+
+async def test_a_probe_that_says_done_lets_the_saga_go_on(storage: Storage, did: list[str]) -> None:
+    leg = ProbedLeg("a", did, act=raises(OSError()), answer=answers(Outcome.DONE))
+    assert (await saga_of(storage, leg, Leg("b", did)).run(Journey())).state is SagaState.COMPLETED
+    assert did == ["act a", "probe a", "act b"]
+
+
+async def test_what_a_step_in_doubt_wrote_is_kept_when_its_probe_says_done(storage: Storage, did: list[str]) -> None:
+    leg = ProbedLeg("a", did, act=raises(OSError()), answer=answers(Outcome.DONE))
+    assert (await saga_of(storage, leg, Leg("b", did)).run(Journey())).context.stops == ["a", "b"]
+
+
+async def test_a_probe_that_says_not_done_spares_the_step_its_undo(storage: Storage, did: list[str]) -> None:
+    leg = ProbedLeg("b", did, act=raises(OSError("mine")), answer=answers(Outcome.NOT_DONE))
+    with pytest.raises(OSError, match="mine"):
+        await saga_of(storage, Leg("a", did), leg).run(Journey())
+    assert did == ["act a", "act b", "probe b", "undo a"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [answers(Outcome.UNKNOWN), answers("DONE"), answers(None), answers(True), fails_to_answer],  # noqa: FBT003
+    ids=["unknown", "text", "none", "bool", "raises"],
+)
+async def test_a_probe_without_a_clear_answer_leaves_the_step_in_doubt(
+    storage: Storage, did: list[str], answer: Any
+) -> None:
+    leg = ProbedLeg("b", did, act=raises(OSError("mine")), answer=answer)
+    with pytest.raises(OSError, match="mine"):
+        await saga_of(storage, Leg("a", did), leg).run(Journey())
+    assert did == ["act a", "act b", "probe b", "undo b", "undo a"]
+
+
+async def test_why_a_probe_gave_no_answer_is_kept_in_the_log(storage: Storage, did: list[str]) -> None:
+    leg = ProbedLeg("a", did, act=raises(OSError()), answer=fails_to_answer)
+    with pytest.raises(OSError):  # noqa: PT011 - it has no text
+        await saga_of(storage, leg).run(Journey(), saga_id="j")
+    (probed,) = [entry for entry in (await storage.load("j")).entries if entry.kind is EntryKind.PROBED]
+    assert (probed.outcome, probed.error) == (Outcome.UNKNOWN, "TimeoutError: the service is away")
+
+
+async def test_a_step_that_is_done_or_cleanly_not_done_is_not_asked(storage: Storage, did: list[str]) -> None:
+    with pytest.raises(NotDone):
+        await saga_of(storage, ProbedLeg("a", did), ProbedLeg("b", did, act=raises(NotDone()))).run(Journey())
+    assert did == ["act a", "act b", "undo a"]
+
+
+async def test_attempts_that_are_left_come_before_the_probe(storage: Storage, did: list[str]) -> None:
+    """Rule R: first the retries, then the question."""
+    leg = ProbedLeg("a", did, act=raises(OSError()), retry=AT_ONCE, answer=answers(Outcome.DONE))
+    await saga_of(storage, leg).run(Journey())
+    assert did == ["act a"] * 3 + ["probe a"]
+
+
+async def test_a_retry_that_works_needs_no_probe(storage: Storage, did: list[str]) -> None:
+    await saga_of(storage, ProbedLeg("a", did, act=fails(1, OSError()), retry=AT_ONCE)).run(Journey())
+    assert did == ["act a", "act a"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "after"),
+    [
+        (Outcome.DONE, SagaState.COMPLETED, []),
+        (Outcome.NOT_DONE, SagaState.COMPENSATED, ["undo a"]),
+        (Outcome.UNKNOWN, SagaState.PARKED, []),
+    ],
+)
+async def test_a_pivot_in_doubt_is_asked_and_otherwise_parked(
+    storage: Storage, did: list[str], answer: Outcome, state: SagaState, after: list[str]
+) -> None:
+    leg = ProbedLeg("p", did, act=raises(OSError()), pivot=True, answer=answers(answer))
+    try:
+        await saga_of(storage, Leg("a", did), leg).run(Journey(), saga_id="j")
+    except (OSError, SagaParked):
+        assert state is not SagaState.COMPLETED
+    assert (await storage.load("j")).summary.state is state
+    assert did == ["act a", "act p", "probe p", *after]
+
+
+@pytest.mark.parametrize(
+    ("answer", "after"),
+    [
+        (Outcome.DONE, ["act b"]),
+        (Outcome.NOT_DONE, []),
+        (Outcome.UNKNOWN, ["undo a"]),
+    ],
+)
+async def test_recovery_asks_about_an_attempt_that_was_lost_and_does_not_act_again(
+    did: list[str], answer: Outcome, after: list[str]
+) -> None:
+    storage, began = MemoryStorage(), anyio.Event()
+    saga = saga_of(storage, ProbedLeg("a", did, act=hangs(began)), Leg("b", did))
+    await lost_in(began, storage, lambda: saga.run(Journey(), saga_id="j"))
+    await recover_saga(saga_of(storage, ProbedLeg("a", did, answer=answers(answer)), Leg("b", did)), "j")
+    assert did == ["act a", "probe a", *after]
+
+
+async def test_going_back_asks_about_the_step_in_doubt_before_it_undoes_it(did: list[str]) -> None:
+    """B1: a probe may settle an outcome below a BACK."""
+    storage, began = MemoryStorage(), anyio.Event()
+    saga = saga_of(storage, Leg("a", did), ProbedLeg("b", did, act=hangs(began), answer=answers(Outcome.NOT_DONE)))
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: saga.run(Journey(), saga_id="j"))
+        await began.wait()
+        group.cancel_scope.cancel()
+    assert did == ["act a", "act b", "probe b", "undo a"]
+    assert "PROBED 2" in await kinds_of(storage, "j")

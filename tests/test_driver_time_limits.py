@@ -1,0 +1,172 @@
+"""Time limits of steps, of undos and of whole sagas."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from journeys import AT_ONCE, Journey, Leg, hangs, hangs_once, kinds_of, raises, saga_of
+
+from anysaga import MemoryStorage, SagaParked, SagaState, SagaTimeout, StepTimeout, recover_saga
+from anysaga.abc import EntryKind, Storage
+from anysaga.storages._clock import ManualClock
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_step_over_its_limit_is_unknown_and_is_itself_undone_first(storage: Storage, did: list[str]) -> None:
+    slow = Leg("b", did, act=hangs(anyio.Event()), timeout=0.001)
+    with pytest.raises(StepTimeout) as caught:
+        await saga_of(storage, Leg("a", did), slow).run(Journey(), saga_id="j")
+    assert (caught.value.step, caught.value.seconds) == ("b", 0.001)
+    assert did == ["act a", "act b", "undo b", "undo a"]
+    assert "UNKNOWN 2" in await kinds_of(storage, "j")
+
+
+async def test_a_step_over_its_limit_is_acted_again_if_its_retry_allows(storage: Storage, did: list[str]) -> None:
+    leg = Leg("a", did, act=hangs_once(anyio.Event()), timeout=0.05, retry=AT_ONCE)
+    result = await saga_of(storage, leg).run(Journey())
+    assert result.steps[0].attempts == 2
+
+
+async def test_the_limit_of_a_step_holds_for_each_attempt_anew(storage: Storage, did: list[str]) -> None:
+    leg = Leg("a", did, act=hangs(anyio.Event()), timeout=0.001, retry=AT_ONCE)
+    with pytest.raises(StepTimeout):
+        await saga_of(storage, leg).run(Journey())
+    assert did == ["act a"] * 3 + ["undo a"]
+
+
+async def test_an_undo_over_the_limit_of_its_step_has_failed(storage: Storage, did: list[str]) -> None:
+    leg = Leg("a", did, undo=hangs(anyio.Event()), timeout=0.001)
+    with pytest.raises(SagaParked, match="StepTimeout"):
+        await saga_of(storage, leg, Leg("b", did, act=raises(OSError()))).run(Journey())
+    assert did == ["act a", "act b", "undo b", *["undo a"] * 3]
+
+
+async def test_a_pivot_over_its_limit_is_parked_and_never_undone(storage: Storage, did: list[str]) -> None:
+    pivot = Leg("b", did, act=hangs(anyio.Event()), timeout=0.001, pivot=True)
+    with pytest.raises(SagaParked, match="'b'") as caught:
+        await saga_of(storage, Leg("a", did), pivot).run(Journey())
+    assert isinstance(caught.value.__cause__, StepTimeout)
+    assert did == ["act a", "act b"]
+
+
+async def test_a_saga_over_its_limit_ends_the_act_and_is_undone(storage: Storage, did: list[str]) -> None:
+    saga = saga_of(storage, Leg("a", did), Leg("b", did, act=hangs(anyio.Event())), timeout=0.2)
+    with pytest.raises(SagaTimeout) as caught:
+        await saga.run(Journey(), saga_id="j")
+    assert (caught.value.saga_id, caught.value.seconds) == ("j", 0.2)
+    assert did == ["act a", "act b", "undo b", "undo a"]
+
+
+async def test_the_limit_of_a_saga_is_not_stretched_by_the_retry_of_a_step(storage: Storage, did: list[str]) -> None:
+    leg = Leg("a", did, act=hangs(anyio.Event()), retry=AT_ONCE)
+    with pytest.raises(SagaTimeout):
+        await saga_of(storage, leg, timeout=0.05).run(Journey())
+    assert did == ["act a", "undo a"]
+
+
+async def test_the_wait_before_a_retry_ends_with_the_limit_of_the_saga(storage: Storage, did: list[str]) -> None:
+    leg = Leg("a", did, act=raises(OSError()), retry=type(AT_ONCE)(attempts=3, delay=60.0))
+    with anyio.fail_after(30), pytest.raises(SagaTimeout):
+        await saga_of(storage, leg, timeout=0.2).run(Journey())
+    assert did == ["act a", "undo a"]
+
+
+async def test_the_limit_of_a_saga_never_ends_an_undo(did: list[str]) -> None:
+    """B6."""
+    clock = ManualClock()
+    storage = MemoryStorage(clock=clock)
+
+    async def undo(journey: Journey) -> None:
+        clock.advance(3600)
+        await anyio.lowlevel.checkpoint()
+        did.append("undone")
+
+    saga = saga_of(storage, Leg("a", did, undo=undo), Leg("b", did, act=hangs(anyio.Event())), timeout=0.05)
+    with pytest.raises(SagaTimeout):
+        await saga.run(Journey())
+    assert did[2:] == ["undo b", "undo a", "undone"]
+
+
+async def test_the_limit_of_a_saga_is_stored_and_holds_across_processes(did: list[str]) -> None:
+    clock = ManualClock()
+    storage = MemoryStorage(clock=clock)
+    saga = saga_of(storage, Leg("a", did), Leg("b", did), timeout=60.0)
+    async with saga.transaction(Journey(), saga_id="j") as transaction:
+        await anext(transaction)
+        await transaction.suspend()
+    clock.advance(61)
+    result = await recover_saga(saga_of(storage, Leg("a", did), Leg("b", did)), "j")
+    assert result.state is SagaState.COMPENSATED
+    assert did == ["act a", "undo a"]
+
+
+async def test_a_resumed_saga_has_only_the_rest_of_its_time(did: list[str]) -> None:
+    clock = ManualClock()
+    storage = MemoryStorage(clock=clock)
+    saga = saga_of(storage, Leg("a", did), Leg("b", did, act=hangs(anyio.Event())), timeout=60.0)
+    async with saga.transaction(Journey(), saga_id="j") as transaction:
+        await anext(transaction)
+        await transaction.suspend()
+    clock.advance(59.9)
+    with anyio.fail_after(30), pytest.raises(SagaTimeout):
+        await saga.run(saga_id="j")
+    assert did == ["act a", "act b", "undo b", "undo a"]
+
+
+async def test_the_limit_of_a_saga_is_ignored_after_a_pivot(did: list[str]) -> None:
+    """B6."""
+    clock = ManualClock()
+    storage = MemoryStorage(clock=clock)
+    saga = saga_of(storage, Leg("a", did, pivot=True), Leg("b", did, retry=AT_ONCE), timeout=60.0)
+    async with saga.transaction(Journey(), saga_id="j") as transaction:
+        await anext(transaction)
+        await transaction.suspend()
+    clock.advance(3600)
+    assert (await saga.run(saga_id="j")).state is SagaState.COMPLETED
+
+
+async def test_the_limit_of_a_saga_does_not_end_a_pivot_that_acts(storage: Storage, did: list[str]) -> None:
+    """It would only leave it in doubt."""
+    began = anyio.Event()
+
+    async def act(journey: Journey) -> None:
+        began.set()
+        with anyio.CancelScope() as scope:
+            with anyio.move_on_after(0.1):  # twice the limit of the saga
+                await anyio.sleep_forever()
+        did.append(f"cancelled: {scope.cancel_called}")
+
+    result = await saga_of(storage, Leg("a", did, act=act, pivot=True), timeout=0.05).run(Journey())
+    assert result.state is SagaState.COMPLETED
+    assert did == ["act a", "cancelled: False"]
+
+
+async def test_a_saga_that_expired_while_pending_ends_compensated_with_nothing_undone(did: list[str]) -> None:
+    """B6: a pivot at the start, of which not even the intent was written."""
+    clock = ManualClock()
+    storage = MemoryStorage(clock=clock)
+    saga = saga_of(storage, Leg("a", did, pivot=True), timeout=60.0)
+    async with saga.transaction(Journey(), saga_id="j") as transaction:
+        assert (await storage.load("j")).summary.state is SagaState.PENDING
+        await transaction.suspend()
+    clock.advance(61)
+    result = await recover_saga(saga, "j")
+    assert (result.state, did) == (SagaState.COMPENSATED, [])
+    assert "60 seconds" in (result.reason or "")
+
+
+async def test_a_saga_that_expired_before_its_next_step_does_not_begin_it(did: list[str]) -> None:
+    clock = ManualClock()
+    storage = MemoryStorage(clock=clock)
+    saga = saga_of(storage, Leg("a", did), Leg("b", did), timeout=60.0)
+    async with saga.transaction(Journey(), saga_id="j") as transaction:
+        await anext(transaction)
+        await transaction.suspend()
+    clock.advance(61)
+    with pytest.raises(SagaTimeout) as caught:
+        await saga.run(saga_id="j")
+    assert caught.value.__notes__ == ["saga 'journey' (j) went back, undone: a"]
+    assert did == ["act a", "undo a"]
+    backs = [entry.error for entry in (await storage.load("j")).entries if entry.kind is EntryKind.BACK]
+    assert len(backs) == 1
