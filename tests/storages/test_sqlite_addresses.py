@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from anysaga._errors import InvalidArgument, MissingDriver, StorageRefused
 from anysaga.storages import SQLAlchemyStorage
@@ -29,10 +30,12 @@ Address = str | Path | sa.URL | sa.Engine
         lambda file: f"sqlite:///{file}",
         lambda file: f"sqlite+pysqlite:///{file}",
         lambda file: f"sqlite:///file:{file}?uri=true",
+        lambda file: f"sqlite+aiosqlite:///{file}",
+        lambda file: f"sqlite+aiosqlite:///file:{file}?uri=true",
         lambda file: sa.make_url(f"sqlite:///{file}"),
         lambda file: sa.create_engine(f"sqlite:///{file}"),
     ],
-    ids=["path", "text", "url", "url with driver", "uri", "parsed url", "engine"],
+    ids=["path", "text", "url", "url with driver", "uri", "asyncio url", "asyncio uri", "parsed url", "engine"],
 )
 async def test_all_ways_to_name_a_file(tmp_path: Path, address_of: Callable[[Path], Address]) -> None:
     file = tmp_path / "größe 1.db"
@@ -66,6 +69,7 @@ async def test_nothing_is_opened_before_it_is_used(tmp_path: Path) -> None:
         "",
         ":memory:",
         "sqlite://",
+        "sqlite+aiosqlite://",
         "sqlite:///:memory:",
         "sqlite:///file::memory:?uri=true",
         "sqlite:///file:name?mode=memory&uri=true",
@@ -77,11 +81,17 @@ def test_sqlite_in_memory_is_refused_with_the_reason(address: str | sa.Engine) -
         SQLAlchemyStorage(address)
 
 
-@pytest.mark.parametrize("address", ["sqlite+aiosqlite:///orders.db", "postgresql+psycopg://u:secret@host/orders"])
-def test_other_databases_are_refused_for_now(address: str) -> None:
+def test_other_databases_are_refused_for_now() -> None:
     with pytest.raises(StorageRefused, match="not supported yet") as caught:
-        SQLAlchemyStorage(address)
+        SQLAlchemyStorage("postgresql+psycopg://u:secret@host/orders")
     assert "secret" not in str(caught.value)
+
+
+def test_an_engine_of_another_loop_is_refused() -> None:
+    engine = create_async_engine("sqlite+aiosqlite:///orders.db")
+    for address in (engine, engine.sync_engine):
+        with pytest.raises(StorageRefused, match="give its URL instead"):
+            SQLAlchemyStorage(address)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -91,6 +101,7 @@ def test_other_databases_are_refused_for_now(address: str) -> None:
         ("mysql+pymysql://host/orders", "pymysql", "mysql"),
         ("mariadb+pymysql://host/orders", "pymysql", "mysql"),
         ("sqlite+aiosqlite:///orders.db", "aiosqlite", "sql"),
+        ("sqlite+aiosqlite:///orders.db", "greenlet", "sql"),
     ],
 )
 def test_a_missing_driver_names_its_extra(

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -18,9 +19,9 @@ from anysaga.testing._storage._harness import created, entry, freed, ids, new_sa
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def storage(tmp_path: Path) -> AsyncIterator[SQLAlchemyStorage]:
-    async with SQLAlchemyStorage(tmp_path / "orders.db", busy_timeout=0.05) as storage:
+@pytest.fixture(params=["sqlite", "sqlite+aiosqlite"])
+async def storage(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[SQLAlchemyStorage]:
+    async with SQLAlchemyStorage(f"{request.param}:///{tmp_path / 'orders.db'}", busy_timeout=0.05) as storage:
         yield storage
 
 
@@ -117,7 +118,7 @@ async def test_a_broken_connection_is_replaced(storage: SQLAlchemyStorage) -> No
         assert lane._connection is not None
         driver = lane._connection.connection.dbapi_connection
         assert driver is not None
-        driver.close()
+        storage._core.database.host.call(driver.close)
         with pytest.raises(StorageUnavailable):
             lane.run(lambda connection: None)
     await storage.record(write(claim, entry(2, EntryKind.DONE)))
@@ -133,11 +134,10 @@ async def test_a_commit_that_fails_leaves_no_transaction_open(
             "CREATE TABLE child (parent REFERENCES anysaga_sagas(id) DEFERRABLE INITIALLY DEFERRED)"
         )
     )
-    storage._core.writer.run(lambda connection: None)
-    assert storage._core.writer._connection is not None
-    driver = storage._core.writer._connection.connection.dbapi_connection
-    assert driver is not None
-    driver.execute("PRAGMA foreign_keys = ON")
+    connection = storage._core.writer._connection
+    assert connection is not None
+    driver: Any = connection.connection.dbapi_connection
+    storage._core.database.host.call(lambda: driver.execute("PRAGMA foreign_keys = ON"))
     with pytest.raises(StorageUnavailable, match="FOREIGN KEY"):
         storage._core.writer.run(lambda connection: connection.exec_driver_sql("INSERT INTO child VALUES ('nobody')"))
     rival.execute("BEGIN IMMEDIATE")

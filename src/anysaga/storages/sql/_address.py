@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -12,6 +13,8 @@ from anysaga._errors import MissingDriver, StorageRefused
 
 _EXTRAS = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}
 
+_OF_ANOTHER_LOOP = "an asynchronous engine belongs to the loop that it was used in: give its URL instead"
+
 
 def engine_of(address: str | os.PathLike[str] | sa.URL | sa.Engine) -> sa.Engine:
     """An engine for a URL, the path of a SQLite file, or an engine, which is taken as it is.
@@ -20,9 +23,11 @@ def engine_of(address: str | os.PathLike[str] | sa.URL | sa.Engine) -> sa.Engine
     """
     if isinstance(address, sa.Engine):
         _check(address.url)
+        if address.dialect.is_async:
+            raise StorageRefused(str(address), _OF_ANOTHER_LOOP)
         return address
     if hasattr(address, "sync_engine"):
-        raise StorageRefused(str(address), "asynchronous engines are not supported yet: give a sqlite:/// address")
+        raise StorageRefused(str(address), _OF_ANOTHER_LOOP)
     url = _url_of(address)
     _check(url)
     return sa.create_engine(_absolute(url), poolclass=sa.NullPool)
@@ -45,12 +50,14 @@ def _check(url: sa.URL) -> None:
     try:
         dialect = url.get_dialect()
         dialect.import_dbapi()
+        if dialect.is_async:
+            import_module("greenlet")  # SQLAlchemy says so only at the first connection
     except ArgumentError as error:
         raise StorageRefused(name, f"SQLAlchemy knows no such kind of database ({error})") from error
     except ImportError as error:
         package = error.name or url.drivername
         raise MissingDriver(name, package, _EXTRAS.get(url.get_backend_name(), "sql")) from error
-    if (dialect.name, dialect.driver) != ("sqlite", "pysqlite"):
+    if dialect.name != "sqlite" or dialect.driver not in ("pysqlite", "aiosqlite"):
         raise StorageRefused(name, "this kind of database is not supported yet: give a sqlite:/// address")
     if _is_in_memory(url):
         raise StorageRefused(

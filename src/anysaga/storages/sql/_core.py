@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import weakref
 from collections.abc import Callable
@@ -11,16 +9,22 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from anysaga._errors import SagaNotFound, StaleFence, StorageClosed, StorageError
+from anysaga._errors import StaleFence, StorageClosed, StorageError
 from anysaga._records import Claim, Write
-from anysaga.storages._clock import Clock, microseconds
+from anysaga.storages._batches import Batches
+from anysaga.storages._clock import Clock
 from anysaga.storages._lease import Basket, Lease, Owner
 from anysaga.storages.sql._database import Database
 from anysaga.storages.sql._forks import survive_forks
-from anysaga.storages.sql._operations import Operations, Refusal
+from anysaga.storages.sql._group import Group
+from anysaga.storages.sql._jobs import Job, Recording, Release, Renewal, saga_of
+from anysaga.storages.sql._operations import Operations
+from anysaga.storages.sql._ownership import Ownership
 from anysaga.storages.sql._runner import Lane
 from anysaga.storages.sql._schema import prepare
+from anysaga.storages.sql._statements import Statements
 from anysaga.storages.sql._tables import Tables
+from anysaga.storages.sql._writes import Writes
 
 _T = TypeVar("_T")
 
@@ -42,25 +46,29 @@ class Core:
         clock: Clock,
     ) -> None:
         self.database = database
-        self.operations = Operations(tables)
+        statements = Statements(tables)
+        self.operations = Operations(statements)
         self.writer = Lane(database, writes=True)
         self.reader = Lane(database, writes=False)
         self.lease = Lease(self, span=lease, clock=clock)
+        self._ownership = Ownership(self.lease, self.operations, label=label, clock=clock)
+        group = Group(
+            opening=self.open,
+            writer=self.writer,
+            database=database,
+            ownership=self._ownership,
+            operations=self.operations,
+            writes=Writes(statements),
+        )
+        self.batches: Batches[Job] = Batches(group.commit)
         self._tables = tables
         self._create_schema = create_schema
-        self._label = label
-        self._clock = clock
         self._opening = threading.Lock()
         self._is_open = False
         self.is_closed = False
         for lane in (self.writer, self.reader):
-            weakref.finalize(self, lane.close).atexit = False  # for a storage that was dropped and never closed
+            weakref.finalize(self, lane.abandon).atexit = False  # for a storage that was dropped and never closed
         survive_forks(self)
-
-    @property
-    def label(self) -> str:
-        """What `find` and errors call this incarnation."""
-        return (self._label or f"{socket.gethostname()}:{os.getpid()}")[:200]
 
     def open(self) -> None:
         """Open the database, see to the tables, start the heartbeat; unless all that was done before."""
@@ -95,7 +103,7 @@ class Core:
 
         def transaction(connection: sa.Connection) -> tuple[Owner, float | None, list[Claim]]:
             now = self.database.now(connection)
-            owner, renewed = self._secure(connection, now)
+            owner, renewed = self._ownership.secure(connection, now)
             return owner, renewed, operation(connection, owner.id, now)
 
         owner, renewed, claims = self.writer.run(transaction)
@@ -114,56 +122,39 @@ class Core:
         self.open()
         return self.writer.run(lambda connection: operation(connection, self.database.now(connection)))
 
-    def record(self, write: Write) -> int:
-        """Record a write, and keep its claim alive no longer if it frees the saga or was overtaken."""
-        result = self.write(lambda connection, now: self.operations.record(connection, write, now))
-        if isinstance(result, Refusal):
-            raise self._refused(write, result)
-        if write.frees:
-            self.lease.let_go(write.saga_id, write.fence)
-        return result
-
     def confirm(self, claim: Claim) -> None:
         """Renew the lease and compare the fence, in one transaction."""
         self.open()
-        saga_id, owner, begun = claim.record.summary.saga_id, self.lease.owner, self._clock.monotonic()
+        saga_id, owner = claim.record.summary.saga_id, self.lease.owner
 
-        def transaction(connection: sa.Connection) -> tuple[bool, int | None]:
-            expiry = self._expiry(self.database.now(connection))
-            renewed = self.operations.renew(connection, owner.id, expiry)
-            return renewed, self.operations.fence(connection, saga_id)
+        def transaction(connection: sa.Connection) -> tuple[float | None, int | None]:
+            since = self._ownership.renew(connection, owner, self.database.now(connection))
+            return since, self.operations.fence(connection, saga_id)
 
-        renewed, fence = self.writer.run(transaction)
-        if renewed:
-            owner.renewed = begun
-        else:
+        since, fence = self.writer.run(transaction)
+        if since is None:
             self.lease.bury(owner)
+        else:
+            owner.renewed = since
         if fence != claim.fence:
-            self._lose(saga_id, claim.fence)
+            self._ownership.lose(saga_id, claim.fence)
         if not self.lease.holds(claim):
             raise StaleFence(saga_id, claim.fence)
 
-    def release(self, claim: Claim, wait: float) -> None:
-        """Give a claim back."""
-        self.write(lambda connection, now: self.operations.release(connection, [claim], now + microseconds(wait)))
-        self.lease.let_go(claim.record.summary.saga_id, claim.fence)
+    async def submit(self, job: Job) -> None:
+        """Carry out a job in the next batch. Raises what fails it."""
+        await self.batches.put(job, saga_of(job))
 
     def renew(self, owner: Owner) -> bool:
-        """Renew the lease. False: this incarnation was declared dead."""
-        begun = self._clock.monotonic()
-        renewed = self.writer.run(
-            lambda connection: self.operations.renew(connection, owner.id, self._expiry(self.database.now(connection)))
-        )
-        if renewed:
-            owner.renewed = begun
-        return renewed
+        """Renew the lease, first in the next batch. False: this incarnation was declared dead."""
+        renewal = Renewal(owner)
+        self.batches.put_first(renewal, None)
+        return renewal.renewed
 
     def run_errand(self, errand: Write | Claim) -> None:
         """Record a deferred write, or release a claim that nobody uses."""
-        if isinstance(errand, Write):
-            self.record(errand)
-        else:
-            self.release(errand, 0.0)
+        job = Release(errand) if isinstance(errand, Claim) else Recording(errand)
+        self.batches.put_first(job, saga_of(job))
 
     def pause(self) -> None:
         """Finish the transactions under way, and begin none before `resume`."""
@@ -180,6 +171,7 @@ class Core:
         self.writer.forget_parent()
         self.reader.forget_parent()
         self.lease.forget_parent()
+        self.batches.forget()
         self._opening = threading.Lock()
         self._is_open = False
 
@@ -191,42 +183,12 @@ class Core:
         self.lease.start()
         self._is_open = True
 
-    def _secure(self, connection: sa.Connection, now: int) -> tuple[Owner, float | None]:
-        """The owner to claim for, its lease good for a while, and since when, if this transaction renews it.
-
-        Wherever there is no row to renew, a fresh id is entered: the row of the old one may be there and dead.
-        """
-        owner = self.lease.owner
-        if self.lease.is_young(owner) and self.operations.is_alive(connection, owner.id, now):
-            return owner, None
-        begun = self._clock.monotonic()
-        if self.operations.renew(connection, owner.id, self._expiry(now)):
-            return owner, begun
-        self.lease.bury(owner)
-        owner = self.lease.owner
-        self.operations.register(connection, owner.id, self.label, self._expiry(now))
-        return owner, begun
-
-    def _expiry(self, now: int) -> int:
-        return now + microseconds(self.lease.span)
-
     def _leave(self, held: list[Claim]) -> None:
         self.lease.beat()
 
         def transaction(connection: sa.Connection) -> None:
-            self.operations.release(connection, held, self.database.now(connection))
+            now = self.database.now(connection)
+            self.operations.release(connection, [(claim, now) for claim in held])
             self.operations.leave(connection, self.lease.owner.id)
 
         self.writer.run(transaction)
-
-    def _refused(self, write: Write, refusal: Refusal) -> Exception:
-        if refusal.fence != write.fence:
-            self._lose(write.saga_id, write.fence)
-        if refusal.fence is None:
-            return SagaNotFound(write.saga_id)
-        return StaleFence(write.saga_id, write.fence)
-
-    def _lose(self, saga_id: str, fence: int) -> None:
-        claim = self.lease.let_go(saga_id, fence)
-        if claim is not None:
-            claim.lose()

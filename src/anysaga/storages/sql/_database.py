@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import sqlalchemy as sa
 
 from anysaga._errors import AnysagaError
+from anysaga.storages.sql._hosts import Host
 
 
 class Database(ABC):
@@ -17,6 +18,9 @@ class Database(ABC):
 
     address: str
     """Where it is, without a password: what messages call the store."""
+
+    host: Host
+    """Where its driver is used. Connections live and end there."""
 
     @abstractmethod
     def connect(self) -> sa.Connection:
@@ -37,3 +41,7 @@ class Database(ABC):
     @abstractmethod
     def explain(self, error: Exception) -> AnysagaError | None:
         """The error of ours that says the same as this one of the driver; None if it is not the driver's."""
+
+    @abstractmethod
+    def blames_a_row(self, error: Exception) -> bool:
+        """Whether an explained error may be the fault of one row, so that other rows could be written without it."""

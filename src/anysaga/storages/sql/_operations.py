@@ -1,5 +1,7 @@
 """What a store does, each verb a plain function of a connection inside a transaction that somebody else runs.
 
+What goes in batches is in `_writes`.
+
 Every function is true for any database that SQLAlchemy speaks to, once the transaction is serialised with the others
 that write. Moments are handed in: the clock is the database's affair. Rows are always read to their end, since SQLite
 keeps to an old snapshot for as long as a cursor is open.
@@ -11,7 +13,6 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
-from attrs import frozen
 
 from anysaga._errors import (
     CorruptRecord,
@@ -19,30 +20,21 @@ from anysaga._errors import (
     SagaAlreadyRunning,
     SagaNotFound,
 )
-from anysaga._records import Claim, NewSaga, SagaRecord, SagaState, SagaSummary, Write
+from anysaga._records import Claim, SagaRecord, SagaState, SagaSummary
 from anysaga.storages._clock import microseconds
-from anysaga.storages._rules import patience, same_entries
-from anysaga.storages.sql._rows import entry_of, entry_values, record_of, saga_values, summary_of
+from anysaga.storages._rules import patience
+from anysaga.storages.sql._rows import record_of, summary_of
 from anysaga.storages.sql._statements import Statements
-from anysaga.storages.sql._tables import Tables
 
 _MOST_AT_ONCE = 500
 """Sagas that one transaction claims at most, so that a huge limit does not hold up every other writer."""
 
 
-@frozen
-class Refusal:
-    """A write was not eligible. `fence` is the saga's current one, or None if there is no such saga."""
-
-    fence: int | None
-
-
 class Operations:
     """The verbs on the tables of one prefix. The statements are built once: SQLAlchemy then compiles them once."""
 
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-        self._sql = Statements(tables)
+    def __init__(self, statements: Statements) -> None:
+        self._sql = statements
 
     def renew(self, connection: sa.Connection, owner: str, expires_at: int) -> bool:
         """Renew a lease. False: there is no such living owner."""
@@ -50,24 +42,13 @@ class Operations:
 
     def is_alive(self, connection: sa.Connection, owner: str, now: int) -> bool:
         """Whether the lease holds, by the clock of the database; ours may have stood still while the machine slept."""
-        return connection.execute(self._sql.alive, {"b_id": owner, "b_now": now}).first() is not None
+        return self._sql.alive.run(connection, {"b_id": owner, "b_now": now}).first() is not None
 
     def register(self, connection: sa.Connection, owner: str, label: str, expires_at: int) -> None:
         """Enter a new incarnation, and forget those that died long ago: a saga of an unknown owner is free too."""
         values = {"id": owner, "label": label, "expires_at": expires_at, "dead": 0}
         connection.execute(self._sql.forget_dead, {"b_before": expires_at - microseconds(86_400)})
         connection.execute(self._sql.insert_owner, values)
-
-    def create(self, connection: sa.Connection, new: NewSaga, owner: str, now: int) -> list[Claim]:
-        """Insert a saga with its first entries; nothing if the id is taken."""
-        if connection.execute(self._sql.position, {"b_id": new.saga_id}).first() is not None:
-            return []
-        connection.execute(self._sql.insert_saga, saga_values(new, owner, now))
-        start = {"saga_id": new.saga_id, "outline": new.outline, "digest": new.digest, "context": new.context}
-        connection.execute(self._sql.insert_start, start)
-        if new.entries:
-            connection.execute(self._sql.insert_entries, entry_values(new.saga_id, new.entries, now))
-        return [self._claimed(connection, new.saga_id, now)]
 
     def claim(
         self, connection: sa.Connection, saga_id: str, states: Iterable[SagaState], owner: str, now: int
@@ -98,37 +79,18 @@ class Operations:
                 connection.execute(self._sql.park, {"b_id": row.id, "b_now": now, "b_note": str(error)})
         return claims
 
-    def record(self, connection: sa.Connection, write: Write, now: int) -> int | Refusal:
-        """Append entries and set the state; returns the moment."""
-        values = {
-            "b_id": write.saga_id,
-            "b_fence": write.fence,
-            "b_before": write.before,
-            "b_after": write.after,
-            "b_state": write.state.value,
-            "b_live": int(not write.state.is_end),
-            "b_now": now,
-            "b_ended": now if write.state.is_end else None,
-            "b_next": now + microseconds(write.wait),
-            "b_note": write.note,
-            "b_settles": int(write.settles),
-            "b_frees": int(write.frees),
-        }
-        if connection.execute(self._sql.advance, values).rowcount == 0:
-            return self._recorded_before(connection, write)
-        connection.execute(self._sql.insert_entries, entry_values(write.saga_id, write.entries, now))
-        return now
-
     def fence(self, connection: sa.Connection, saga_id: str) -> int | None:
         """The saga's current fence."""
-        row = connection.execute(self._sql.position, {"b_id": saga_id}).first()
+        row = self._sql.position.run(connection, {"b_id": saga_id}).first()
         return None if row is None else row.fence
 
-    def release(self, connection: sa.Connection, claims: Iterable[Claim], due_at: int) -> None:
-        """Give claims back; those whose fence is no longer current stay as they are."""
-        values = [{"b_id": claim.record.summary.saga_id, "b_fence": claim.fence, "b_next": due_at} for claim in claims]
-        if values:
-            connection.execute(self._sql.release, sorted(values, key=lambda values: str(values["b_id"])))
+    def release(self, connection: sa.Connection, releases: Iterable[tuple[Claim, int]]) -> None:
+        """Give claims back, each due at its moment; those whose fence is no longer current stay as they are."""
+        values = [
+            {"b_id": claim.record.summary.saga_id, "b_fence": claim.fence, "b_next": due_at}
+            for claim, due_at in releases
+        ]
+        self._sql.release.run_all(connection, sorted(values, key=lambda values: values["b_id"]))
 
     def leave(self, connection: sa.Connection, owner: str) -> None:
         """Forget an incarnation that ends in good order: what it may still own is free from now on."""
@@ -181,16 +143,6 @@ class Operations:
         if row.owner_label is not None:
             return SagaAlreadyRunning(saga_id, row.owner_label)
         return OperationRefused(saga_id, "claim", f"it is {row.state}")
-
-    def _recorded_before(self, connection: sa.Connection, write: Write) -> int | Refusal:
-        row = connection.execute(self._sql.position, {"b_id": write.saga_id}).first()
-        if row is None:
-            return Refusal(None)
-        if row.seq != write.after:
-            return Refusal(row.fence)
-        values = {"b_id": write.saga_id, "b_first": write.before + 1}
-        stored = [entry_of(entry) for entry in connection.execute(self._sql.tail, values).all()]
-        return stored[-1].at if same_entries(stored, write.entries) else Refusal(row.fence)
 
 
 def _texts(states: Iterable[SagaState]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from anysaga._errors import CorruptRecord
-from anysaga._records import Entry, EntryKind, NewSaga, Outcome, SagaRecord, SagaState, SagaSummary
+from anysaga._records import Entry, EntryKind, NewSaga, Outcome, SagaRecord, SagaState, SagaSummary, Write
 from anysaga.storages._clock import microseconds
 
 Values = dict[str, Any]
@@ -55,6 +55,25 @@ def entry_values(saga_id: str, entries: Iterable[Entry], now: int) -> list[Value
         }
         for entry in entries
     ]
+
+
+def advance_values(write: Write, now: int) -> Values:
+    """What a write makes of its saga's row, and the position it has to find there."""
+    is_end = write.state.is_end
+    return {
+        "b_id": write.saga_id,
+        "b_fence": write.fence,
+        "b_before": write.before,
+        "b_after": write.after,
+        "b_state": write.state.value,
+        "b_live": int(not is_end),
+        "b_now": now,
+        "b_ended": now if is_end else None,
+        "b_next": now + microseconds(write.wait),
+        "b_note": write.note,
+        "b_settles": int(write.settles),
+        "b_frees": int(write.frees),
+    }
 
 
 def summary_of(row: sa.Row[Any]) -> SagaSummary:

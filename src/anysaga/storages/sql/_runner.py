@@ -1,9 +1,10 @@
-"""The thread runner: one function of a connection, run as one transaction, in one hop to a worker thread."""
+"""The runner: one function of a connection, run as one transaction, in one hop to a worker thread."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -24,6 +25,7 @@ class Lane:
 
     def __init__(self, database: Database, *, writes: bool) -> None:
         self._database = database
+        self._host = database.host
         self._writes = writes
         self._lock = threading.Lock()
         self._limiter = LoopLimiter(1)
@@ -43,7 +45,7 @@ class Lane:
             if self._closed:
                 raise StorageClosed(self._database.address)
             try:
-                return self._transact(operation)
+                return self._host.call(partial(self._transact, operation))
             except Exception as error:
                 explained = self._database.explain(error)
                 if explained is None:
@@ -54,7 +56,12 @@ class Lane:
         """Close the connection, waiting for the transaction that is under way. Safe to call twice."""
         with self._lock:
             self._closed = True
-            self._drop()
+            self._let_go()
+
+    def abandon(self) -> None:
+        """Close the connection soon: for a finalizer, when nobody uses this lane any more."""
+        self._closed = True
+        self._host.post(self._drop)
 
     def pause(self) -> None:
         """Let go of the connection, and let nobody open another, until `resume`.
@@ -62,7 +69,7 @@ class Lane:
         For the moment of a fork: SQLite's locks and memory do not survive in a child, not even to be closed there.
         """
         self._lock.acquire()
-        self._drop()
+        self._let_go()
 
     def resume(self) -> None:
         """Go on after `pause`."""
@@ -83,6 +90,10 @@ class Lane:
             if not self._database.is_clean(connection):
                 self._drop()
             raise
+
+    def _let_go(self) -> None:
+        if self._connection is not None:
+            self._host.call(self._drop)
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

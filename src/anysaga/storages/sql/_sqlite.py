@@ -9,9 +9,10 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from anysaga._errors import AnysagaError, NotStorable, StorageRefused, StorageUnavailable
+from anysaga._errors import AnysagaError, NotStorable, StorageError, StorageRefused, StorageUnavailable
 from anysaga.storages._clock import Clock
 from anysaga.storages.sql._database import Database
+from anysaga.storages.sql._hosts import Host, asyncio_thread, calling_thread
 
 Durability = Literal["full", "normal"]
 
@@ -21,6 +22,12 @@ _REFUSALS = {
     sqlite3.SQLITE_READONLY: "the file, or its directory, is read-only",
     sqlite3.SQLITE_PERM: "access to the file is not permitted",
 }
+_FAULTS_OF_ROWS = (
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_TOOBIG,
+    sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_FULL,  # a row less, and the others may still find room
+)
 _PAUSE = 0.01
 
 
@@ -29,6 +36,7 @@ class SQLiteDatabase(Database):
 
     def __init__(self, engine: sa.Engine, *, durability: Durability, busy_timeout: float, clock: Clock) -> None:
         self.address = engine.url.render_as_string(hide_password=True)
+        self.host: Host = asyncio_thread if engine.dialect.is_async else calling_thread
         self._engine = engine
         self._durability = durability
         self._busy_timeout = busy_timeout
@@ -50,10 +58,12 @@ class SQLiteDatabase(Database):
 
     def is_clean(self, connection: sa.Connection) -> bool:
         # A full disk rolls back by itself; a COMMIT that failed may have left the transaction open.
+        dialect: Any = connection.dialect
         try:
-            return not _driver(connection).in_transaction
-        except (sqlite3.Error, SQLAlchemyError):
+            is_open = dialect.get_driver_connection(_driver(connection)).in_transaction
+        except (sqlite3.Error, ValueError, SQLAlchemyError):  # ValueError: aiosqlite's word for a closed connection
             return False
+        return not is_open
 
     def now(self, connection: sa.Connection) -> int:  # noqa: ARG002  # servers are asked, SQLite has no clock
         return self._clock.now()
@@ -68,6 +78,12 @@ class SQLiteDatabase(Database):
             return StorageUnavailable(self.address, str(error))
         return None
 
+    def blames_a_row(self, error: Exception) -> bool:
+        if not isinstance(error, StorageError):
+            return True
+        cause = getattr(error.__cause__, "orig", error.__cause__)
+        return isinstance(cause, sqlite3.Error) and _primary_code(cause) in _FAULTS_OF_ROWS
+
     def _explain(self, error: sqlite3.Error) -> AnysagaError:
         reason = _REFUSALS.get(_primary_code(error))
         if reason is not None:
@@ -80,7 +96,7 @@ class SQLiteDatabase(Database):
 
     def _set_up(self, driver: sqlite3.Connection) -> None:
         legacy = getattr(sqlite3, "LEGACY_TRANSACTION_CONTROL", None)
-        if legacy is not None:
+        if legacy is not None and isinstance(driver, sqlite3.Connection):
             driver.autocommit = legacy  # type: ignore[attr-defined, unused-ignore]  # Python 3.12 and later
         driver.isolation_level = None
         driver.execute(f"PRAGMA busy_timeout = {round(self._busy_timeout * 1000)}")
@@ -96,7 +112,7 @@ class SQLiteDatabase(Database):
             except sqlite3.OperationalError as error:
                 if not _is_busy(error) or time.monotonic() > deadline:
                     raise
-                time.sleep(_PAUSE)
+                self.host.sleep(_PAUSE)
                 continue
             if mode != "wal":
                 raise StorageRefused(self.address, f"its journal mode is {mode!r} and cannot be changed to WAL here")

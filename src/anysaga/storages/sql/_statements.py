@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam as b
 
+from anysaga.storages.sql._prepared import Prepared
 from anysaga.storages.sql._tables import Tables
+
+_ZERO: sa.ColumnElement[int] = sa.literal_column("0", sa.Integer)
+_ONE: sa.ColumnElement[int] = sa.literal_column("1", sa.Integer)
+
+MOST_IDS = 512
+"""Ids that one query for `positions` takes at most."""
 
 
 class Statements:
@@ -30,13 +40,21 @@ class Statements:
             query = query.where(sagas.c.state == state)
         return query
 
+    def positions(self, ids: Sequence[str]) -> tuple[Prepared, dict[str, str]]:
+        """The positions of up to `MOST_IDS` sagas, and the values. Few sizes, so that few statements are compiled."""
+        size = 1 << (len(ids) - 1).bit_length()
+        padded = itertools.chain(ids, itertools.repeat(ids[-1], size - len(ids)))
+        return self._positions(size), {f"b_{n}": saga_id for n, saga_id in enumerate(padded)}
+
     def _build_owners(self, owners: sa.Table, sagas: sa.Table) -> None:
         self.insert_owner = sa.insert(owners)
         self.renew = (
             sa.update(owners).where(owners.c.id == b("b_id"), owners.c.dead == 0).values(expires_at=b("b_expires"))
         )
-        self.alive = sa.select(owners.c.id).where(
-            owners.c.id == b("b_id"), owners.c.dead == 0, owners.c.expires_at >= b("b_now")
+        self.alive = Prepared(
+            sa.select(owners.c.id).where(
+                owners.c.id == b("b_id"), owners.c.dead == _ZERO, owners.c.expires_at >= b("b_now")
+            )
         )
         self.mark_dead = sa.update(owners).where(owners.c.dead == 0, owners.c.expires_at < b("b_now")).values(dead=1)
         self.forget_dead = sa.delete(owners).where(owners.c.dead == 1, owners.c.expires_at < b("b_before"))
@@ -65,22 +83,22 @@ class Statements:
         self.claim_due = (
             sa.update(sagas).where(sagas.c.id == b("b_id")).values({**taken, "next_attempt_at": b("b_next")})
         )
-        self.release = (
+        self.release = Prepared(
             sa.update(sagas)
             .where(sagas.c.id == b("b_id"), sagas.c.fence == b("b_fence"), sagas.c.owner.is_not(None))
             .values(
-                owner=None,
-                claims=sa.case((sagas.c.claims > 0, sagas.c.claims - 1), else_=0),
+                owner=sa.null(),
+                claims=sa.case((sagas.c.claims > _ZERO, sagas.c.claims - _ONE), else_=_ZERO),
                 next_attempt_at=b("b_next"),
             )
         )
 
     def _build_writes(self, tables: Tables) -> None:
         sagas = tables.sagas
-        self.insert_saga = sa.insert(sagas)
-        self.insert_start = sa.insert(tables.starts)
-        self.insert_entries = sa.insert(tables.entries)
-        self.advance = (
+        self.insert_saga = Prepared(sa.insert(sagas))
+        self.insert_start = Prepared(sa.insert(tables.starts))
+        self.insert_entries = Prepared(sa.insert(tables.entries))
+        self.advance = Prepared(
             sa.update(sagas)
             .where(sagas.c.id == b("b_id"), sagas.c.fence == b("b_fence"), sagas.c.seq == b("b_before"))
             .values(
@@ -91,8 +109,8 @@ class Statements:
                 ended_at=b("b_ended"),
                 next_attempt_at=b("b_next"),
                 note=b("b_note"),
-                claims=sa.case((b("b_settles", type_=sa.Integer) == 1, 0), else_=sagas.c.claims),
-                owner=sa.case((b("b_frees", type_=sa.Integer) == 1, None), else_=sagas.c.owner),
+                claims=sa.case((b("b_settles", type_=sa.Integer) == _ONE, _ZERO), else_=sagas.c.claims),
+                owner=sa.case((b("b_frees", type_=sa.Integer) == _ONE, sa.null()), else_=sagas.c.owner),
             )
         )
         self.park = (
@@ -111,7 +129,8 @@ class Statements:
         with_owner = sagas.outerjoin(owners, sa.and_(owners.c.id == sagas.c.owner, owners.c.dead == 0))
         label = owners.c.label.label("owner_label")
         self._summaries = sa.select(sagas, label).select_from(with_owner)
-        self.position = sa.select(sagas.c.fence, sagas.c.seq).where(sagas.c.id == b("b_id"))
+        self.position = Prepared(sa.select(sagas.c.fence, sagas.c.seq).where(sagas.c.id == b("b_id")))
+        self._positions = cache(partial(_positions, sagas))
         self.load = (
             sa.select(sagas, label, starts.c.outline, starts.c.digest, starts.c.context)
             .select_from(with_owner.outerjoin(starts, starts.c.saga_id == sagas.c.id))
@@ -125,3 +144,8 @@ class Statements:
             .order_by(sagas.c.ended_at, sagas.c.id)
             .limit(b("b_limit", type_=sa.Integer))
         )
+
+
+def _positions(sagas: sa.Table, size: int) -> Prepared:
+    ids = [b(f"b_{n}", type_=sa.String) for n in range(size)]
+    return Prepared(sa.select(sagas.c.id, sagas.c.fence, sagas.c.seq).where(sagas.c.id.in_(ids)).order_by(sagas.c.id))

@@ -17,6 +17,7 @@ from anysaga.storages._lease import Basket
 from anysaga.storages._rules import purgeable
 from anysaga.storages.sql._address import engine_of
 from anysaga.storages.sql._core import Core, Taking
+from anysaga.storages.sql._jobs import Creation, Recording, Release
 from anysaga.storages.sql._sqlite import Durability, SQLiteDatabase
 from anysaga.storages.sql._tables import Tables
 
@@ -75,10 +76,14 @@ class SQLAlchemyStorage(Storage):
             await self._write(self._core.close)
 
     async def create(self, new: NewSaga) -> Claim | None:
-        claims = await self._take(
-            lambda connection, owner, now: self._core.operations.create(connection, new, owner, now)
-        )
-        return claims[0] if claims else None
+        creation = Creation(new)
+        basket = creation.basket
+        try:
+            await self._core.submit(creation)
+        except BaseException:
+            self._lease.forsake(basket)
+            raise
+        return basket.claims[0] if basket.claims else None
 
     async def claim(self, saga_id: str, *, states: frozenset[SagaState] = LIVE_STATES) -> Claim:
         claims = await self._take(
@@ -93,7 +98,9 @@ class SQLAlchemyStorage(Storage):
         )
 
     async def record(self, write: Write) -> int:
-        return await self._write(partial(self._core.record, write))
+        recording = Recording(write)
+        await self._core.submit(recording)
+        return recording.at
 
     async def confirm(self, claim: Claim) -> None:
         if not self._lease.holds(claim):
@@ -103,7 +110,7 @@ class SQLAlchemyStorage(Storage):
 
     async def release(self, claim: Claim, *, wait: float = 0.0) -> None:
         try:
-            await self._write(partial(self._core.release, claim, wait))
+            await self._core.submit(Release(claim, wait))
         except StorageError:
             self._lease.defer(claim)
             raise

@@ -1,0 +1,117 @@
+"""What goes in batches: sagas that begin, writes, and claims given back; many sagas in one transaction.
+
+Plain functions of a connection, like `_operations`. A batch has each saga once. What fits is found out first, in the
+order of ids; then each statement goes to the driver once for all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from anysaga._records import Claim, NewSaga, SagaRecord, SagaSummary, Write
+from anysaga.storages._rules import same_entries
+from anysaga.storages.sql._rows import Values, advance_values, entry_of, entry_values, saga_values
+from anysaga.storages.sql._statements import MOST_IDS, Statements
+
+Position = tuple[int, int]
+"""Fence and seq of a saga."""
+
+
+@frozen
+class Refusal:
+    """A write was not eligible. `fence` is the saga's current one, or None if there is no such saga."""
+
+    fence: int | None
+
+
+class Writes:
+    """The batched verbs on the tables of one prefix."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._sql = statements
+
+    def positions(self, connection: sa.Connection, ids: Iterable[str]) -> dict[str, Position]:
+        """Where these sagas stand. Those that are missing are not there."""
+        ordered = sorted(ids)
+        found: dict[str, Position] = {}
+        for start in range(0, len(ordered), MOST_IDS):
+            query, values = self._sql.positions(ordered[start : start + MOST_IDS])
+            found.update((row.id, (row.fence, row.seq)) for row in query.run(connection, values).all())
+        return found
+
+    def insert(
+        self, connection: sa.Connection, sagas: Iterable[NewSaga], owner: str, label: str, now: int
+    ) -> dict[str, Claim]:
+        """Enter sagas whose ids are not taken, with their first entries. Returns the claims on them by id."""
+        ordered = sorted(sagas, key=lambda new: new.saga_id)
+        self._sql.insert_saga.run_all(connection, [saga_values(new, owner, now) for new in ordered])
+        starts = [
+            {"saga_id": new.saga_id, "outline": new.outline, "digest": new.digest, "context": new.context}
+            for new in ordered
+        ]
+        self._sql.insert_start.run_all(connection, starts)
+        entries = [values for new in ordered for values in entry_values(new.saga_id, new.entries, now)]
+        self._sql.insert_entries.run_all(connection, entries)
+        return {new.saga_id: _first_claim(new, label, now) for new in ordered}
+
+    def record_one(self, connection: sa.Connection, write: Write, now: int) -> int | Refusal:
+        """Append the entries of a single write and set the state; returns the moment. Two statements."""
+        if self._sql.advance.run(connection, advance_values(write, now)).rowcount == 0:
+            row = self._sql.position.run(connection, {"b_id": write.saga_id}).first()
+            return self._recorded_before(connection, write, None if row is None else (row.fence, row.seq))
+        self._sql.insert_entries.run_all(connection, entry_values(write.saga_id, write.entries, now))
+        return now
+
+    def record_all(
+        self, connection: sa.Connection, writes: Iterable[Write], positions: Mapping[str, Position], now: int
+    ) -> dict[str, int | Refusal]:
+        """The same for many, of which the positions are known. Returns what became of each, by id."""
+        results: dict[str, int | Refusal] = {}
+        fitting: list[Write] = []
+        for write in sorted(writes, key=lambda write: write.saga_id):
+            position = positions.get(write.saga_id)
+            if position == (write.fence, write.before):
+                fitting.append(write)
+                results[write.saga_id] = now
+            else:
+                results[write.saga_id] = self._recorded_before(connection, write, position)
+        self._sql.advance.run_all(connection, [advance_values(write, now) for write in fitting])
+        self._sql.insert_entries.run_all(connection, _entries_of(fitting, now))
+        return results
+
+    def _recorded_before(self, connection: sa.Connection, write: Write, position: Position | None) -> int | Refusal:
+        if position is None:
+            return Refusal(None)
+        fence, seq = position
+        if seq != write.after:
+            return Refusal(fence)
+        values = {"b_id": write.saga_id, "b_first": write.before + 1}
+        stored = [entry_of(entry) for entry in connection.execute(self._sql.tail, values).all()]
+        return stored[-1].at if same_entries(stored, write.entries) else Refusal(fence)
+
+
+def _entries_of(writes: Sequence[Write], now: int) -> list[Values]:
+    return [values for write in writes for values in entry_values(write.saga_id, write.entries, now)]
+
+
+def _first_claim(new: NewSaga, label: str, now: int) -> Claim:
+    row = saga_values(new, label, now)
+    summary = SagaSummary(
+        saga_id=new.saga_id,
+        name=new.name,
+        version=new.version,
+        state=new.state,
+        fence=row["fence"],
+        seq=row["seq"],
+        owner=label,
+        claims=row["claims"],
+        created_at=now,
+        updated_at=now,
+        next_attempt_at=now,
+        deadline=row["deadline"],
+    )
+    log = tuple(entry.stamped(now) for entry in new.entries)
+    return Claim(SagaRecord(summary, new.outline, new.digest, new.context, log), summary.fence, now)
