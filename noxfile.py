@@ -75,6 +75,6 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks."""
-    install(session)
-    session.run("python", "-m", "benchmarks", *session.posargs)
+    """Run the benchmarks beside their peers: the whole table, or what is asked for behind `--`."""
+    session.install("--editable", ".[bench]")
+    session.run("python", "-m", "benchmarks", *(session.posargs or ["--all"]))

@@ -1,36 +1,55 @@
-"""Runs the cases whose names contain a given word, or all of them: ``python -m benchmarks [sqlite]``."""
+"""Measures and prints a table: ``python -m benchmarks --help``."""
 
 from __future__ import annotations
 
-import os
-import platform
+import argparse
 import sys
-import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Sequence
 
-from benchmarks._cases import CASES
-from benchmarks._harness import duration, print_table
-
-
-def main(words: list[str]) -> int:
-    """Returns 1 if a limit is missed."""
-    chosen = [case for case in CASES if not words or any(word in case.__name__ for word in words)]
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, fsync {duration(fsync_time())}\n")
-    return 0 if print_table(row for case in chosen for row in case()) else 1
+from benchmarks._cases import CASES, Case
+from benchmarks._harness import Scale
+from benchmarks._machine import description
+from benchmarks._profile import PROFILES, print_profile
+from benchmarks._table import print_table
 
 
-def fsync_time() -> float:
-    """Seconds that the disk of the temporary folder takes to keep one page."""
-    with TemporaryDirectory() as folder, (Path(folder) / "page").open("wb", buffering=0) as page:
-        times = []
-        for _ in range(50):
-            page.write(bytes(4096))
-            began = time.perf_counter()
-            os.fsync(page.fileno())
-            times.append(time.perf_counter() - began)
-    return sorted(times)[len(times) // 2]
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns 1 if a target is missed."""
+    options = _parser().parse_args(arguments)
+    scale = Scale(quick=options.quick, rounds=options.rounds)
+    print(f"{description()}\n")
+    if options.profile:
+        print_profile(options.profile, scale)
+        return 0
+    chosen = [case for case in CASES if _is_chosen(case, options)]
+    reached = print_table((row for case in chosen for row in case.rows(scale)), judged=not scale.quick)
+    return 0 if reached else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    names = [case.name for case in CASES]
+    long = ", ".join(case.name for case in CASES if case.takes_long)
+    parser = argparse.ArgumentParser("python -m benchmarks", description="What anysaga costs, beside others.")
+    parser.add_argument("--only", action="append", choices=names, metavar="CASE", help=f"one of {', '.join(names)}")
+    parser.add_argument("--all", action="store_true", help=f"also the cases that take minutes: {long}")
+    parser.add_argument("--quick", action="store_true", help="all cases, as small as can be: figures mean nothing")
+    parser.add_argument("--profile", choices=PROFILES, help="where the time goes, by layer, instead of the table")
+    parser.add_argument("--rounds", type=_positive, help="rounds of each case, instead of its own number")
+    return parser
+
+
+def _is_chosen(case: Case, options: argparse.Namespace) -> bool:
+    if options.only:
+        return case.name in options.only
+    return options.all or options.quick or not case.takes_long
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("give a number of 1 or more")
+    return number
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

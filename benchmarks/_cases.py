@@ -1,123 +1,132 @@
-"""The cases, each a function from nothing to rows of the table."""
+"""The cases: each a function from a scale to rows of the table."""
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from itertools import count, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from anysaga import MemoryStorage, SQLAlchemyStorage
-from anysaga.abc import Storage
-from benchmarks._harness import BACKENDS, Row, each, in_loop, medians, ratio
-from benchmarks._sagas import Order, saga_of
+from attrs import frozen
 
-STEPS = 3
-FEW, MANY = 10, 1000
+from anysaga import MemoryStorage
+from benchmarks import _cases_crowds as crowds
+from benchmarks import _cases_steps as steps
+from benchmarks._files import hosted, numbered, threaded
+from benchmarks._floors import bare_commits, same_rows
+from benchmarks._harness import BACKENDS, TASKS, Scale, Subject, Target, compare, in_loop
+from benchmarks._peers import DBOS, PYTHON_CQRS
+from benchmarks._sagas import MakeStorage, sagas_at_once, sagas_one_by_one
+from benchmarks._table import Row, seconds_a
 
 
-def in_memory() -> Iterator[Row]:
+@frozen
+class Case:
+    """A named case. One that takes long is left out unless it is named, or all are asked for."""
+
+    name: str
+    rows: Callable[[Scale], Iterator[Row]]
+    takes_long: bool = False
+
+
+def in_memory(scale: Scale) -> Iterator[Row]:
     """A whole saga of three steps, nothing durable."""
-    figures = medians([in_loop(backend, partial(_run_sagas, MemoryStorage, 500)) for backend in BACKENDS], rounds=9)
-    for backend, own in zip(BACKENDS, figures, strict=True):
-        yield Row("in memory, 3 steps", backend, statistics.median(own), "saga")
+    times = scale.of(500, 2)
+    bare, mediated = "python-cqrs, transaction", "python-cqrs, mediator with di"
+    # It does not run on Trio: there it is its asyncio that ours is held beside, and nothing is asked.
+    against = {
+        "asyncio": [Target.of_speed(bare, at_least=1.5, goal=3), Target.of_speed(mediated)],
+        "trio": [Target.of_speed(bare), Target.of_speed(mediated)],
+    }
+    subjects = [
+        Subject(bare, PYTHON_CQRS.subject("transactions", times)),
+        Subject(mediated, PYTHON_CQRS.subject("mediator", times)),
+        *(
+            Subject(backend, in_loop(backend, partial(sagas_one_by_one, MemoryStorage, times)), against[backend])
+            for backend in BACKENDS
+        ),
+    ]
+    yield from compare("in memory, 3 steps", subjects, scale, rounds=9, show=seconds_a("saga"))
 
 
-def sqlite_full() -> Iterator[Row]:
-    """The same in a SQLite file with full durability, one at a time, beside as many bare commits."""
+def sqlite_one(scale: Scale) -> Iterator[Row]:
+    """The same in a SQLite file with full durability, one at a time."""
+    times = scale.of(100, 2)
+    floor, shipped, peer = "bare sqlite3, 4 commits", "DBOS as it comes", "DBOS with WAL"
     with TemporaryDirectory() as folder:
-        files = (Path(folder) / f"{number}.db" for number in count())
-        subjects: list[Callable[[], float]] = [lambda: _bare_commits(next(files), 100)]
-        subjects += [
-            in_loop(backend, lambda: _run_sagas(lambda: SQLAlchemyStorage(next(files)), 100)) for backend in BACKENDS
-        ]
-        floor, *figures = medians(subjects, rounds=9)
-    case = "SQLite FULL, 3 steps, one at a time"
-    yield Row(case, "bare sqlite3, 4 commits", statistics.median(floor), "saga")
-    for backend, own in zip(BACKENDS, figures, strict=True):
-        yield Row(case, backend, statistics.median(own), "saga", ratio(own, floor), "bare", 2.5)
-
-
-def long_sagas_in_memory() -> Iterator[Row]:
-    """The cost of a step late in a long saga, beside one in a short saga."""
-    yield from _long_sagas("in memory", MemoryStorage)
-
-
-def long_sagas_in_sqlite() -> Iterator[Row]:
-    """The same in a SQLite file."""
-    with TemporaryDirectory() as folder:
-        files = (Path(folder) / f"{number}.db" for number in count())
-        yield from _long_sagas("SQLite FULL", lambda: SQLAlchemyStorage(next(files)))
-
-
-def import_time() -> Iterator[Row]:
-    """Importing anysaga where anyio and cattrs are imported already, from compiled files."""
-    with TemporaryDirectory() as folder:
-        subjects = [partial(_import_time, code, folder) for code in ("anyio, cattrs", "anyio, cattrs, anysaga")]
-        base, whole = (min(figures) for figures in medians(subjects, rounds=15))
-    cost = whole - base
-    yield Row("import", "anysaga over anyio and cattrs", cost, "process", cost / 0.030, "30 ms", 1.0)
-
-
-CASES = (in_memory, sqlite_full, long_sagas_in_memory, long_sagas_in_sqlite, import_time)
-
-
-async def _run_sagas(make: Callable[[], Storage], times: int) -> float:
-    async with make() as storage:
-        saga = saga_of(STEPS, storage)
-        return await each(times, lambda _: saga.run(Order()))
-
-
-def _bare_commits(file: Path, times: int) -> float:
-    """The least that any store can do: as many transactions as a saga of three steps has, of a row each."""
-    text = "x" * 150
-    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(
-            "CREATE TABLE log (saga TEXT, seq INTEGER, said TEXT, PRIMARY KEY (saga, seq)) WITHOUT ROWID"
+        files = numbered(folder)
+        ours = _on_sqlite(
+            files,
+            lambda make: sagas_one_by_one(make, times),
+            [Target.of_cost(floor, at_most=2.5, goal=1.5), Target.of_speed(peer, at_least=5), Target.of_speed(shipped)],
+            most_hosted=3,
         )
-        began = time.perf_counter()
-        for number in range(times):
-            for seq in range(STEPS + 1):
-                connection.execute("BEGIN IMMEDIATE")
-                connection.execute("INSERT INTO log VALUES (?, ?, ?)", [f"saga-{number}", seq, text])
-                connection.execute("COMMIT")
-        return (time.perf_counter() - began) / times
+        subjects = [
+            Subject(floor, lambda: bare_commits(next(files), times)),
+            Subject(peer, DBOS.subject("one_by_one", "WAL", scale.of(40, 1))),
+            Subject(shipped, DBOS.subject("one_by_one", "DELETE", scale.of(40, 1))),
+            *ours,
+        ]
+        yield from compare("SQLite FULL, 3 steps, one at a time", subjects, scale, rounds=7, show=seconds_a("saga"))
 
 
-def _long_sagas(where: str, make: Callable[[], Storage]) -> Iterator[Row]:
+def sqlite_at_once(scale: Scale) -> Iterator[Row]:
+    """A hundred sagas at once in a SQLite file with full durability."""
+    tasks, times = scale.of(TASKS, 3), scale.of(20, 1)
+    floor, shipped, peer = "Core executemany, same rows", "DBOS as it comes", "DBOS with WAL"
+    narrow = f"{peer}, 2 threads"
+    with TemporaryDirectory() as folder:
+        files = numbered(folder)
+        ours = _on_sqlite(
+            files,
+            lambda make: sagas_at_once(make, tasks, times),
+            [
+                Target.of_speed(floor, at_least=0.4, goal=0.67),
+                Target.of_speed(peer, at_least=50, goal=100),
+                Target.of_speed(narrow),
+                Target.of_speed(shipped),
+            ],
+            most_hosted=1.5,
+        )
+        subjects = [
+            Subject(floor, lambda: same_rows(next(files), tasks, times)),
+            Subject(peer, DBOS.subject("at_once", "WAL", tasks)),
+            Subject(narrow, DBOS.subject("at_once", "WAL", tasks, 2)),
+            Subject(shipped, DBOS.subject("at_once", "DELETE", tasks)),
+            *ours,
+        ]
+        yield from compare(f"SQLite FULL, 3 steps, {tasks} at once", subjects, scale, rounds=5, show=seconds_a("saga"))
+
+
+def _on_sqlite(
+    files: Iterator[Path],
+    work: Callable[[MakeStorage], Awaitable[float]],
+    targets: Sequence[Target],
+    *,
+    most_hosted: float,
+) -> list[Subject]:
+    """Ours on both loops, on either kind of driver; the hosted one is held against the one in threads."""
+    subjects: list[Subject] = []
     for backend in BACKENDS:
-        subjects = [in_loop(backend, partial(_last_steps, make, steps)) for steps in (FEW, MANY)]
-        few, many = medians(subjects, rounds=7)
-        case = f"a step, {where}, {backend}"
-        yield Row(case, f"of {FEW}", statistics.median(few), "step")
-        yield Row(case, f"of {MANY:,}", statistics.median(many), "step", ratio(many, few), f"of {FEW}", 1.2)
+        name = f"threads, {backend}"
+        run = in_loop(backend, partial(work, lambda: threaded(next(files))))
+        subjects.append(Subject(name, run, targets))
+    for backend in BACKENDS:
+        run = in_loop(backend, partial(work, lambda: hosted(next(files))))
+        subjects.append(
+            Subject(f"aiosqlite, {backend}", run, [Target.of_cost(f"threads, {backend}", at_most=most_hosted)])
+        )
+    return subjects
 
 
-async def _last_steps(make: Callable[[], Storage], steps: int) -> float:
-    """The median cost of the last steps but the very last, as many of them for a short saga as for a long one."""
-    costs: list[float] = []
-    async with make() as storage:
-        saga = saga_of(steps, storage)
-        for _ in range(30 if steps == FEW else 1):
-            async with saga.transaction(Order()) as transaction:
-                moments = [time.perf_counter() async for _ in transaction]
-            gaps = [later - earlier for earlier, later in pairwise(moments[:-1])]
-            costs += gaps[-8:] if steps == FEW else gaps[-240:]
-    return statistics.median(costs)
-
-
-def _import_time(names: str, cache: str) -> float:
-    code = f"import time; began = time.perf_counter(); import {names}; print(time.perf_counter() - began)"
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": cache}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)  # noqa: S603
-    return float(done.stdout)
+CASES = (
+    Case("memory", in_memory),
+    Case("sqlite", sqlite_one),
+    Case("sqlite-at-once", sqlite_at_once),
+    Case("long-sagas-memory", steps.long_sagas_in_memory),
+    Case("long-sagas-sqlite", steps.long_sagas_in_sqlite),
+    Case("import", steps.import_time),
+    Case("in-flight", crowds.in_flight, takes_long=True),
+    Case("recovery", crowds.recovery, takes_long=True),
+    Case("finished", crowds.beside_finished, takes_long=True),
+)

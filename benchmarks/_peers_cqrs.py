@@ -1,0 +1,113 @@
+"""python-cqrs: the same saga in memory, by its bare transaction and by its mediator. It runs on asyncio only."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+from typing import Any
+
+# Names of a package that need not be installed: to the type checkers all of it is Any.
+cqrs: Any = import_module("cqrs")
+di: Any = import_module("di")
+bootstrap: Any = import_module("cqrs.bootstrap.saga")
+handlers: Any = import_module("cqrs.handlers.saga")
+models: Any = import_module("cqrs.saga.models")
+sagas: Any = import_module("cqrs.saga.saga")
+storages: Any = import_module("cqrs.saga.storage.memory")
+
+
+@dataclasses.dataclass
+class Order(models.SagaContext):  # type: ignore[misc]
+    """The same context as ours; its contexts have to be dataclasses of this base."""
+
+    order_id: str = "order-17"
+    items: list[str] = dataclasses.field(default_factory=lambda: ["tea", "a pot", "two cups"])
+    total: int = 3150
+    done: int = 0
+
+
+@dataclasses.dataclass
+class Answer(cqrs.DCResponse):  # type: ignore[misc]
+    """Its responses have to be of this base."""
+
+    text: str = ""
+
+
+class Work(handlers.SagaStepHandler[Order, Answer]):  # type: ignore[misc]
+    """The same step as ours."""
+
+    async def act(self, context: Order) -> Any:
+        """Do what ours does."""
+        context.done += 1
+        return self._generate_step_result(Answer("answer"))
+
+    async def compensate(self, context: Order) -> None:
+        """Undo it."""
+        context.done -= 1
+
+
+class First(Work):
+    """Its steps are told apart by their classes."""
+
+
+class Second(Work):
+    """Another one."""
+
+
+class Third(Work):
+    """And another one."""
+
+
+class ThreeSteps(sagas.Saga[Order]):  # type: ignore[misc]
+    """The same saga as ours."""
+
+    steps = [First, Second, Third]
+
+
+class Ready:
+    """A container that has its steps already, as ours has in this comparison."""
+
+    def __init__(self) -> None:
+        self._steps = {step: step() for step in ThreeSteps.steps}
+
+    async def resolve(self, wanted: type[Any]) -> Any:
+        """The one instance."""
+        return self._steps[wanted]
+
+
+def transactions(times: int) -> float:
+    """Seconds a saga, by ``Saga.transaction``."""
+    saga, container, storage = ThreeSteps(), Ready(), storages.MemorySagaStorage()
+
+    async def run() -> None:
+        async with saga.transaction(Order(), container, storage) as transaction:
+            async for _ in transaction:
+                pass
+
+    return asyncio.run(_one_by_one(times, run))
+
+
+def mediator(times: int) -> float:
+    """Seconds a saga, by ``SagaMediator.execute``, with a container of ``di`` that makes the steps."""
+    container, storage = di.Container(), storages.MemorySagaStorage()
+    made = bootstrap.bootstrap(
+        di_container=container,
+        sagas_mapper=lambda mapper: mapper.bind(Order, ThreeSteps),
+        saga_storage=storage,
+    )
+
+    async def run() -> None:
+        async for _ in made.execute(Order()):
+            pass
+
+    return asyncio.run(_one_by_one(times, run))
+
+
+async def _one_by_one(times: int, run: Callable[[], Awaitable[None]]) -> float:
+    began = time.perf_counter()
+    for _ in range(times):
+        await run()
+    return (time.perf_counter() - began) / times
