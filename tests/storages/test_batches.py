@@ -1,20 +1,18 @@
-"""Group commit by itself: who leads, what goes together, and what a cancellation does at each point."""
+"""Group commit by itself: what goes together, and what a cancellation does at each point."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
-from collections.abc import AsyncIterator, Callable
-from typing import TypeVar
+import weakref
+from collections.abc import AsyncIterator
 
 import anyio
 import pytest
 
-from anysaga._hosting import replaced_hop
 from anysaga.storages._batches import Batches, Slot
-
-_T = TypeVar("_T")
 
 pytestmark = pytest.mark.anyio
 
@@ -98,26 +96,7 @@ async def test_what_fails_one_fails_no_other(store: Store) -> None:
     assert sorted(word for batch in store.committed for word in batch) == ["a", "bad1", "bad2", "c"]
 
 
-async def test_a_leader_cancelled_before_its_thread_begins_leaves_the_lead(store: Store) -> None:
-    go_on = anyio.Event()
-
-    async def late(func: Callable[[], _T], _limiter: anyio.CapacityLimiter, /) -> _T:
-        await go_on.wait()
-        return func()
-
-    store.gate.set()
-    with replaced_hop(late):
-        async with anyio.create_task_group() as group:
-            async with anyio.create_task_group() as leader:
-                await _queue(leader, store, "a")
-                await _queue(group, store, "b", "c")
-                leader.cancel_scope.cancel()
-            await anyio.wait_all_tasks_blocked()
-            go_on.set()
-    assert store.committed == [["b", "c"]]
-
-
-async def test_a_leader_cancelled_while_it_commits_waits_for_the_end(store: Store) -> None:
+async def test_a_cancellation_during_the_commit_waits_for_its_end(store: Store) -> None:
     async with anyio.create_task_group() as group:
         await _queue(group, store, "a")
         await store.begun()
@@ -148,19 +127,18 @@ async def test_a_waiter_that_is_cancelled_too_late_waits_for_the_end(store: Stor
             ends.append(f"{word} after {len(store.committed)}")
 
     async with anyio.create_task_group() as group:
-        with store.batches._turn:
-            await _queue(group, store, "a")
-            async with anyio.create_task_group() as waiter:
-                waiter.start_soon(put, "b")
+        store.batches.pause()
+        await _queue(group, store, "a")
+        async with anyio.create_task_group() as waiter:
+            waiter.start_soon(put, "b")
+            await anyio.wait_all_tasks_blocked()
+            store.batches.resume()
+            await store.begun()
+            waiter.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
                 await anyio.wait_all_tasks_blocked()
-                store.batches._turn.release()
-                await store.begun()
-                waiter.cancel_scope.cancel()
-                with anyio.CancelScope(shield=True):
-                    await anyio.wait_all_tasks_blocked()
-                assert ends == []
-                store.gate.set()
-            store.batches._turn.acquire()
+            assert ends == []
+            store.gate.set()
     assert store.committed == [["a", "b"]]
     assert ends == ["b after 1"]
 
@@ -204,6 +182,55 @@ async def test_a_commit_that_breaks_lets_nobody_wait(store: Store, monkeypatch: 
     assert sorted(ends) == ["a", "b", "c"]
 
 
+async def test_the_thread_begins_with_the_first_word_and_ends_when_told(store: Store) -> None:
+    store.gate.set()
+    for word in "ab":
+        await store.put(word)
+        thread = store.batches._thread
+        assert thread is not None
+        assert thread.daemon
+        await anyio.to_thread.run_sync(store.batches.stop)
+        assert not thread.is_alive()
+    assert store.committed == [["a"], ["b"]]
+
+
+async def test_what_is_queued_when_the_thread_is_stopped_is_still_committed(store: Store) -> None:
+    thread = threading.Thread(target=store.batches.stop)
+    async with anyio.create_task_group() as group:
+        await _queue(group, store, "a")
+        await store.begun()
+        await _queue(group, store, "b")
+        thread.start()
+        await _queue(group, store, "c")
+        store.gate.set()
+    await anyio.to_thread.run_sync(thread.join)
+    assert sorted(word for batch in store.committed for word in batch) == ["a", "b", "c"]
+
+
+async def test_batches_that_nobody_uses_any_more_leave_no_thread() -> None:
+    batches: Batches[str] = Batches(lambda slots: None)
+    await batches.put("a", None)
+    thread, reference = batches._thread, weakref.ref(batches)
+    assert thread is not None
+    del batches
+    gc.collect()
+    await anyio.to_thread.run_sync(thread.join, 60)
+    assert not thread.is_alive()
+    assert reference() is None
+
+
+async def test_after_a_fork_the_queue_and_the_thread_are_fresh(store: Store) -> None:
+    async with anyio.create_task_group() as group:
+        await _queue(group, store, "a")
+        await store.begun()
+        await _queue(group, store, "b")
+        store.gate.set()
+    store.batches.pause()
+    store.batches.forget()
+    await store.put("c")
+    assert store.committed == [["a"], ["b"], ["c"]]
+
+
 async def test_no_loop_relies_on_another_one(store: Store, anyio_backend_name: str) -> None:
     store.gate.set()
     queued, go_on = threading.Event(), threading.Event()
@@ -244,14 +271,13 @@ async def test_many_loops_in_many_threads_commit_each_word_once(store: Store, an
         await anyio.to_thread.run_sync(thread.join)
     assert sorted(word for batch in store.committed for word in batch) == sorted(word for own in words for word in own)
     assert store.batches._queue == []
-    assert store.batches._leaders == {}
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 class TestNativeCancellation:
     """No shield of AnyIO's holds off ``task.cancel()``."""
 
-    async def test_a_leader_that_only_waits_for_its_turn_is_withdrawn(self, store: Store) -> None:
+    async def test_the_first_that_waits_is_withdrawn(self, store: Store) -> None:
         first, second, third = await _tasks(store, "abc")
         second.cancel()
         await asyncio.wait([second])
@@ -260,7 +286,7 @@ class TestNativeCancellation:
         await asyncio.gather(first, third)
         assert store.committed == [["a"], ["c"]]
 
-    async def test_a_waiter_in_time_is_withdrawn(self, store: Store) -> None:
+    async def test_the_last_that_waits_is_withdrawn(self, store: Store) -> None:
         first, second, third = await _tasks(store, "abc")
         third.cancel()
         await asyncio.wait([third])
@@ -269,7 +295,7 @@ class TestNativeCancellation:
         await asyncio.gather(first, second)
         assert store.committed == [["a"], ["b"]]
 
-    async def test_a_leader_that_commits_waits_for_the_end_however_often_it_is_cancelled(self, store: Store) -> None:
+    async def test_committed_alone_it_waits_for_the_end_however_often_it_is_cancelled(self, store: Store) -> None:
         first, second = await _tasks(store, "ab")
         for _ in range(3):
             first.cancel()
@@ -282,9 +308,10 @@ class TestNativeCancellation:
         await second
         assert store.committed == [["a"], ["b"]]
 
-    async def test_a_waiter_that_was_taken_waits_for_the_end_however_often_it_is_cancelled(self, store: Store) -> None:
-        with store.batches._turn:
-            first, second = await _tasks(store, "ab", begun=False)
+    async def test_committed_with_others_it_waits_for_the_end_however_often_it_is_cancelled(self, store: Store) -> None:
+        store.batches.pause()
+        first, second = await _tasks(store, "ab", begun=False)
+        store.batches.resume()
         await store.begun()
         for _ in range(3):
             second.cancel()

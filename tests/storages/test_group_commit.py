@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Commits:
         database = storage._core.database
         begin = database.begin
 
-        def counted(connection: sa.Connection, *, writes: bool) -> sa.RootTransaction:
+        def counted(connection: sa.Connection, *, writes: bool) -> AbstractContextManager[object]:
             self.count += writes
             return begin(connection, writes=writes)
 
@@ -60,10 +60,11 @@ async def together(storage: SQLAlchemyStorage, *verbs: Verb) -> list[object]:
             results[number] = error
 
     async with anyio.create_task_group() as group:
-        with storage._core.batches._turn:
-            for number in range(len(verbs)):
-                group.start_soon(call, number)
-                await anyio.wait_all_tasks_blocked()
+        storage._core.batches.pause()
+        for number in range(len(verbs)):
+            group.start_soon(call, number)
+            await anyio.wait_all_tasks_blocked()
+        storage._core.batches.resume()
     return results
 
 

@@ -87,9 +87,9 @@ async def test_a_storage_that_nobody_uses_any_more_lets_go_of_its_connections(tm
     await created(storage)
     writer, core = storage._core.writer, weakref.ref(storage._core)
     del storage
-    await anyio.to_thread.run_sync(gc.collect)  # a worker thread lets go of its last call when the next one comes
-    assert core() is None
     with anyio.fail_after(60):
+        while core() is not None:  # its threads let go of it some time after they have answered
+            await anyio.to_thread.run_sync(gc.collect)
         while writer._connection is not None:  # noqa: ASYNC110 - nothing tells of it
             await anyio.lowlevel.checkpoint()
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import OperationalError
 
 from anysaga._errors import CorruptRecord, NotStorable, StorageUnavailable
 from anysaga._records import EntryKind, SagaState
@@ -101,7 +100,7 @@ async def test_a_full_disk_is_told_as_such_and_changes_nothing(storage: SQLAlche
     huge = "x" * 5_000_000
     with pytest.raises(StorageUnavailable, match="full") as caught:
         await storage.record(write(claim, entry(2, EntryKind.DONE, response=huge)))
-    assert isinstance(caught.value.__cause__, OperationalError)
+    assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
     _limit_pages(storage, 1_000_000)
     await storage.record(write(claim, entry(2, EntryKind.DONE)))
     assert [each.response for each in (await storage.load("saga-1")).entries] == [None, None]

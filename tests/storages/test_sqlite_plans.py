@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import anyio
@@ -47,12 +46,15 @@ class Recorder:
 
     def __init__(self, file: Path) -> None:
         self.engine = sa.create_engine(f"sqlite:///{file}", poolclass=sa.NullPool)
-        self._seen: list[tuple[str, Any]] = []
-        event.listen(self.engine, "before_cursor_execute", self._executed)
+        self._seen: list[str] = []
+        event.listen(self.engine, "connect", self._connected)
 
-    def _executed(self, _connection: object, _cursor: object, statement: str, parameters: Any, *_rest: object) -> None:
-        if "anysaga_sagas" in statement and not isinstance(parameters, list):
-            self._seen.append((statement, parameters))
+    def _connected(self, driver: sqlite3.Connection, _record: object) -> None:
+        driver.set_trace_callback(self._executed)
+
+    def _executed(self, statement: str) -> None:
+        if "anysaga_sagas" in statement and not statement.startswith(("EXPLAIN", "INSERT")):
+            self._seen.append(statement)
 
     def plans(self) -> list[str]:
         """The plans of what was executed since the last call."""
@@ -61,9 +63,7 @@ class Recorder:
             driver = connection.connection.dbapi_connection
             assert driver is not None
             return [
-                " | ".join(row[-1] for row in driver.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
-                for statement, parameters in seen
-                if not statement.startswith("INSERT")
+                " | ".join(row[-1] for row in driver.execute(f"EXPLAIN QUERY PLAN {statement}")) for statement in seen
             ]
 
 

@@ -1,39 +1,41 @@
-"""Group commit: what waits at the same moment is committed together, by the thread of one of those who wait.
+"""Group commit: what waits at the same moment is committed together, by a thread that does nothing else.
 
-Knows no database: a function that is handed in commits the slots of a batch. There is no writer in the background: a
-caller that finds no leader becomes it, and its thread takes all that is queued when the batch before has ended.
+Knows no database: a function that is handed in commits the slots of a batch. The thread begins with the first work,
+takes all that is queued whenever it has ended the batch before, and goes when nobody uses the batches any more.
 """
 
 from __future__ import annotations
 
+import queue
 import threading
+import weakref
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from anyio import CancelScope, get_cancelled_exc_class
 from attrs import define, field
 
-from anysaga._hosting import LoopLimiter, Waker, in_thread
+from anysaga._hosting import Waker
 
 _W = TypeVar("_W")
 
 _MOST_AT_ONCE = 500
-_THREADS = 2  # one commits, one waits behind it with all that comes meanwhile
+_WORK: Final = object()
+_END: Final = object()
 
 
 @define(eq=False)
 class Slot(Generic[_W]):
     """One piece of work on its way through a batch, and what became of it.
 
-    A batch has no two slots of one `key`. Whoever commits sets `error` if it failed. `home` is where its caller waits.
+    A batch has no two slots of one `key`. Whoever commits sets `error` if it failed. `caller` wakes who waits for it.
     """
 
     work: _W
     key: str | None
-    home: object
+    caller: Waker | threading.Event
     error: BaseException | None = None
     settled: bool = field(default=False, init=False)
-    waker: Waker | None = field(default=None, init=False)
 
     def check(self) -> None:
         """Raise what failed it."""
@@ -42,60 +44,90 @@ class Slot(Generic[_W]):
 
 
 class Batches(Generic[_W]):
-    """The queue, and who leads.
+    """The queue, and the thread that empties it.
 
-    Wherever slots wait, in a loop or a thread, the first of them leads: its caller brings a thread. So no loop relies
-    on another one, which may be busy or gone. Each thread takes, in its turn, all that is queued, wherever it waits.
+    No loop relies on another one, which may be busy or gone: each caller is woken in its own loop or thread.
     """
 
     def __init__(self, commit: Callable[[list[Slot[_W]]], None]) -> None:
         self._commit = commit
-        self._limiter = LoopLimiter(_THREADS)
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew, as a forked child must: the queue, its locks and its threads are the parent's."""
+        """Begin anew, as a forked child must: the queue, its locks and its thread are the parent's."""
         self._lock = threading.Lock()
         self._turn = threading.Lock()
         self._queue: list[Slot[_W]] = []
-        self._leaders: dict[object, Slot[_W]] = {}
+        self._bell: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
 
     async def put(self, work: _W, key: str | None) -> None:
         """Have `work` committed with whatever else is queued. Raises what failed it.
 
-        A cancellation that comes before the work was taken withdraws it, and leaves the lead to the next one; a
-        cancellation that comes later is raised when the batch has ended.
+        A cancellation that comes before the work was taken withdraws it; one that comes later is raised when the batch
+        has ended.
         """
-        limiter = self._limiter.get()
-        slot = Slot(work, key, limiter)
+        waker = Waker()
+        slot = Slot(work, key, waker)
         self._join(slot)
         try:
-            while not slot.settled:
-                if self._leads(slot):
-                    await in_thread(self._lead, slot, limiter=limiter)
-                else:
-                    await self._wait(slot)
+            await waker.wait()
         except BaseException as error:
             if not self._withdraw(slot) and not isinstance(error, GeneratorExit):
-                await self._outlast(slot)  # noqa: ASYNC102 - shielded in there, and every batch ends
+                await _outlast(slot, waker)  # noqa: ASYNC102 - shielded in there, and every batch ends
             raise
         slot.check()
 
     def put_first(self, work: _W, key: str | None) -> None:
         """The same from a thread that may block; goes before all that is queued."""
-        slot = Slot(work, key, object())
+        done = threading.Event()
+        slot = Slot(work, key, done)
         self._join(slot, first=True)
-        while not slot.settled:
-            self._lead(slot)
+        done.wait()
         slot.check()
+
+    def pause(self) -> None:
+        """Wait for the end of the batch that is under way, and let none begin before `resume`."""
+        self._turn.acquire()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._turn.release()
+
+    def stop(self) -> None:
+        """End the thread once it has emptied the queue. What comes later begins another one."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            self._bell.put(_END)
+            self._bell = queue.SimpleQueue()
+        if thread is not None:
+            thread.join()
+
+    def empty(self) -> None:
+        """Commit batches until nothing is queued: what the thread does when the bell rings."""
+        while True:
+            with self._turn:
+                batch = self._take()
+                if not batch:
+                    return
+                self._carry_out(batch)
 
     def _join(self, slot: Slot[_W], *, first: bool = False) -> None:
         with self._lock:
             self._queue.insert(0 if first else len(self._queue), slot)
-            self._leaders.setdefault(slot.home, slot)
+            if len(self._queue) == 1:
+                self._bell.put(_WORK)
+            if self._thread is None:
+                self._thread = self._start()
 
-    def _leads(self, slot: Slot[_W]) -> bool:
-        return self._leaders.get(slot.home) is slot
+    def _start(self) -> threading.Thread:
+        bell = self._bell
+        thread = threading.Thread(
+            target=_empty_when_rung, args=(weakref.ref(self), bell), name="anysaga-writer", daemon=True
+        )
+        thread.start()
+        weakref.finalize(self, bell.put, _END).atexit = False
+        return thread
 
     def _withdraw(self, slot: Slot[_W]) -> bool:
         """Take a slot out of the queue. False: it was taken before."""
@@ -103,69 +135,48 @@ class Batches(Generic[_W]):
             if slot not in self._queue:
                 return False
             self._queue.remove(slot)
-            heirs = self._appoint()
-        _wake(heirs)
-        return True
+            return True
 
-    def _lead(self, slot: Slot[_W]) -> None:
-        with self._turn:
-            batch = self._take(slot)
-            try:
-                if batch:
-                    self._commit(batch)
-            except BaseException as error:
-                for each in batch:
-                    each.error = error
-                raise
-            finally:
-                self._settle(batch)
-
-    def _take(self, slot: Slot[_W]) -> list[Slot[_W]]:
-        """All that is queued; nothing if the slot was taken by another, or withdrawn."""
+    def _take(self) -> list[Slot[_W]]:
         with self._lock:
-            if not self._leads(slot):
-                return []
             batch, self._queue = _divide(self._queue)
-            heirs = self._appoint()
-        _wake(heirs)
-        return batch
+            return batch
 
-    def _appoint(self) -> list[Slot[_W]]:
-        """Let the first slot of each home lead. Returns those that did not before."""
-        before, self._leaders = self._leaders, {}
-        for slot in self._queue:
-            self._leaders.setdefault(slot.home, slot)
-        return [slot for home, slot in self._leaders.items() if before.get(home) is not slot]
-
-    def _settle(self, batch: list[Slot[_W]]) -> None:
-        with self._lock:
+    def _carry_out(self, batch: list[Slot[_W]]) -> None:
+        try:
+            self._commit(batch)
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - raised where the slots are waited for
             for slot in batch:
-                slot.settled = True
-        _wake(batch)
-
-    async def _wait(self, slot: Slot[_W]) -> None:
-        """Wait until the slot is settled, or leads."""
-        waker = Waker()
-        with self._lock:
-            if slot.settled or self._leads(slot):
-                return
-            slot.waker = waker
-        await waker.wait()
-
-    async def _outlast(self, slot: Slot[_W]) -> None:
-        while not slot.settled:
-            try:
-                with CancelScope(shield=True):
-                    await self._wait(slot)
-            except get_cancelled_exc_class():  # noqa: ASYNC103 - a native one; the caller raises the first
-                continue  # noqa: ASYNC104
+                slot.error = error
+        finally:
+            _settle(batch)
 
 
-def _divide(queue: list[Slot[_W]]) -> tuple[list[Slot[_W]], list[Slot[_W]]]:
+async def _outlast(slot: Slot[_W], waker: Waker) -> None:
+    while not slot.settled:
+        try:
+            with CancelScope(shield=True):
+                await waker.wait()
+        except get_cancelled_exc_class():  # noqa: ASYNC103 - a native one; the caller raises the first
+            continue  # noqa: ASYNC104
+
+
+def _empty_when_rung(reference: weakref.ref[Batches[_W]], bell: queue.SimpleQueue[object]) -> None:
+    while bell.get() is _WORK:
+        batches = reference()
+        if batches is None:
+            return
+        batches.empty()
+        del batches  # so that a storage that nobody uses any more can go
+
+
+def _divide(waiting: list[Slot[_W]]) -> tuple[list[Slot[_W]], list[Slot[_W]]]:
     """What goes into one batch, and what is for later: more of the same key, and what is too much."""
+    if len(waiting) <= 1:
+        return waiting, []
     batch: dict[object, Slot[_W]] = {}
     later: list[Slot[_W]] = []
-    for slot in queue:
+    for slot in waiting:
         key = slot if slot.key is None else slot.key
         if key in batch or len(batch) == _MOST_AT_ONCE:
             later.append(slot)
@@ -174,5 +185,12 @@ def _divide(queue: list[Slot[_W]]) -> tuple[list[Slot[_W]], list[Slot[_W]]]:
     return list(batch.values()), later
 
 
-def _wake(slots: list[Slot[_W]]) -> None:
-    Waker.wake_all(slot.waker for slot in slots if slot.waker is not None)
+def _settle(batch: list[Slot[_W]]) -> None:
+    wakers: list[Waker] = []
+    for slot in batch:
+        slot.settled = True
+        if isinstance(slot.caller, Waker):
+            wakers.append(slot.caller)
+        else:
+            slot.caller.set()
+    Waker.wake_all(wakers)

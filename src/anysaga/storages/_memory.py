@@ -76,9 +76,10 @@ class MemoryStorage(Storage):
             claim.lose()
 
     async def create(self, new: NewSaga) -> Claim | None:
-        self._check_open()
-        with self._shelf as shelf:
-            return shelf.create(new, self._incarnation)
+        if self._closed:
+            raise StorageClosed(repr(self))
+        with self._shelf.lock:
+            return self._shelf.create(new, self._incarnation)
 
     async def claim(self, saga_id: str, *, states: frozenset[SagaState] = LIVE_STATES) -> Claim:
         await self._enter()
@@ -96,12 +97,14 @@ class MemoryStorage(Storage):
             return shelf.take_due(frozenset(names), limit, self._incarnation)
 
     async def record(self, write: Write) -> int:
-        self._check_open()
-        with self._shelf as shelf:
-            return shelf.record(write)
+        if self._closed:
+            raise StorageClosed(repr(self))
+        with self._shelf.lock:
+            return self._shelf.record(write)
 
     async def confirm(self, claim: Claim) -> None:
-        self._check_open()
+        if self._closed:
+            raise StorageClosed(repr(self))
         saga_id = claim.record.summary.saga_id
         if claim.lost or self._incarnation.claims.get(saga_id) is not claim:
             raise StaleFence(saga_id, claim.fence)

@@ -55,29 +55,28 @@ class StoredSaga:
         return self.owner if self.owner is not None and self.owner.alive else None
 
     def summary(self) -> SagaSummary:
+        new, holder = self.new, self.holder
         return SagaSummary(
-            saga_id=self.new.saga_id,
-            name=self.new.name,
-            version=self.new.version,
-            state=self.state,
-            fence=self.fence,
-            seq=self.seq,
-            owner=self.holder.label if self.holder else None,
-            claims=self.claims,
-            created_at=self.created_at,
-            updated_at=self.updated_at,
-            next_attempt_at=self.next_attempt_at,
-            deadline=self.deadline,
-            note=self.note,
+            new.saga_id,
+            new.name,
+            new.version,
+            self.state,
+            self.fence,
+            self.seq,
+            None if holder is None else holder.label,
+            self.claims,
+            self.created_at,
+            self.updated_at,
+            self.next_attempt_at,
+            self.deadline,
+            self.note,
         )
 
     def record(self) -> SagaRecord:
         new = self.new
-        return SagaRecord(self.summary(), new.outline, new.digest, new.context, self.log())
-
-    def log(self) -> tuple[Entry, ...]:
-        """The entries with their moments, which are kept apart because most logs are written and never read."""
-        return tuple(entry.stamped(at) for entry, at in zip(self.entries, self.moments, strict=True))
+        # Moments are kept apart from their entries because most logs are written and never read.
+        entries = tuple(map(Entry.stamped, self.entries, self.moments))
+        return SagaRecord(self.summary(), new.outline, new.digest, new.context, entries)
 
     def append(self, entries: tuple[Entry, ...], now: int) -> None:
         if not entries:
@@ -104,22 +103,26 @@ class StoredSaga:
 class Shelf:
     """All sagas, behind one lock: every method is called inside ``with shelf``, but for `defer`.
 
+    Inside ``with shelf.lock`` for `create` and `record`: that runs no Python of ours, and neither depends on what was
+    deferred, which is by others. Whoever looks at the sagas, or claims one, does it first.
+
     `live` keeps the search for due sagas off those that have ended.
     """
 
     clock: Clock
     sagas: dict[str, StoredSaga] = field(factory=dict[str, StoredSaga])
     live: dict[str, StoredSaga] = field(factory=dict[str, StoredSaga])
-    _lock: threading.Lock = field(factory=threading.Lock)
+    lock: threading.Lock = field(factory=threading.Lock)
     _deferred: deque[Write | Claim] = field(factory=deque[Write | Claim])
 
     def __enter__(self) -> Self:
-        self._lock.acquire()
-        self._drain()
+        self.lock.acquire()
+        if self._deferred:
+            self._drain()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._lock.release()
+        self.lock.release()
 
     def defer(self, work: Write | Claim) -> None:
         """Record or release now if the lock is free, else before anybody else sees the sagas.
@@ -127,12 +130,12 @@ class Shelf:
         A finalizer may run in the very thread that holds the lock, so this must not wait for it.
         """
         self._deferred.append(work)
-        if not self._lock.acquire(blocking=False):
+        if not self.lock.acquire(blocking=False):
             return
         try:
             self._drain()
         finally:
-            self._lock.release()
+            self.lock.release()
 
     def get(self, saga_id: str) -> StoredSaga:
         try:
@@ -165,17 +168,19 @@ class Shelf:
 
     def record(self, write: Write) -> int:
         saga = self.get(write.saga_id)
-        if saga.fence != write.fence or saga.seq != write.before:
+        if saga.fence != write.fence or saga.seq != write.entries[0].seq - 1:
             return _recorded_before(saga, write)
         now = self.clock.now()
+        frees = write.frees
         saga.append(write.entries, now)
         saga.updated_at = now
-        saga.next_attempt_at = now + microseconds(write.wait)
-        saga.note = write.note
-        self._enter_state(saga, write.state)
+        saga.next_attempt_at = now + microseconds(write.wait) if write.wait else now
+        saga.note = write.note if frees else None
+        if saga.state is not write.state:
+            self._enter_state(saga, write.state)
         if write.settles:
             saga.claims = 0
-        if write.frees:
+        if frees:
             saga.free()
         return now
 

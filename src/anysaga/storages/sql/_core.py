@@ -94,6 +94,7 @@ class Core:
         finally:
             self.is_closed = True
             self.lease.bury(self.lease.owner)
+            self.batches.stop()
             self.writer.close()
             self.reader.close()
 
@@ -143,6 +144,8 @@ class Core:
 
     async def submit(self, job: Job) -> None:
         """Carry out a job in the next batch. Raises what fails it."""
+        if self.is_closed:
+            raise StorageClosed(self.database.address)
         await self.batches.put(job, saga_of(job))
 
     def renew(self, owner: Owner) -> bool:
@@ -158,6 +161,7 @@ class Core:
 
     def pause(self) -> None:
         """Finish the transactions under way, and begin none before `resume`."""
+        self.batches.pause()
         self.writer.pause()
         self.reader.pause()
 
@@ -165,6 +169,7 @@ class Core:
         """Go on after `pause`."""
         self.reader.resume()
         self.writer.resume()
+        self.batches.resume()
 
     def forget_parent(self) -> None:
         """Begin anew in a forked child: connections, locks, thread and claims stay the parent's."""

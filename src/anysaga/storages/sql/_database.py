@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 
 import sqlalchemy as sa
 
@@ -24,11 +25,14 @@ class Database(ABC):
 
     @abstractmethod
     def connect(self) -> sa.Connection:
-        """Open a connection that this storage alone uses, set up, outside of any pool."""
+        """Open a connection that this storage alone uses, set up, outside of any pool, with a wire for statements."""
 
     @abstractmethod
-    def begin(self, connection: sa.Connection, *, writes: bool) -> sa.RootTransaction:
-        """Begin a transaction. One that writes is serialised with all others that do."""
+    def begin(self, connection: sa.Connection, *, writes: bool) -> AbstractContextManager[object]:
+        """A transaction, committed when the block ends, undone when it raises.
+
+        One that writes is serialised with all others that do.
+        """
 
     @abstractmethod
     def is_clean(self, connection: sa.Connection) -> bool:

@@ -42,7 +42,7 @@ class Operations:
 
     def is_alive(self, connection: sa.Connection, owner: str, now: int) -> bool:
         """Whether the lease holds, by the clock of the database; ours may have stood still while the machine slept."""
-        return self._sql.alive.run(connection, {"b_id": owner, "b_now": now}).first() is not None
+        return bool(self._sql.alive.fetch(connection, {"b_id": owner, "b_now": now}))
 
     def register(self, connection: sa.Connection, owner: str, label: str, expires_at: int) -> None:
         """Enter a new incarnation, and forget those that died long ago: a saga of an unknown owner is free too."""
@@ -81,8 +81,9 @@ class Operations:
 
     def fence(self, connection: sa.Connection, saga_id: str) -> int | None:
         """The saga's current fence."""
-        row = self._sql.position.run(connection, {"b_id": saga_id}).first()
-        return None if row is None else row.fence
+        query, values = self._sql.positions([saga_id])
+        rows = query.fetch(connection, values)
+        return rows[0][1] if rows else None
 
     def release(self, connection: sa.Connection, releases: Iterable[tuple[Claim, int]]) -> None:
         """Give claims back, each due at its moment; those whose fence is no longer current stay as they are."""
@@ -98,10 +99,10 @@ class Operations:
 
     def load(self, connection: sa.Connection, saga_id: str) -> SagaRecord:
         """Read a whole saga. Raises `SagaNotFound`, and `CorruptRecord` if it is damaged."""
-        row = connection.execute(self._sql.load, {"b_id": saga_id}).first()
-        if row is None:
+        rows = self._sql.load.read(connection, {"b_id": saga_id})
+        if not rows:
             raise SagaNotFound(saga_id)
-        return record_of(row, connection.execute(self._sql.log, {"b_id": saga_id}).all())
+        return record_of(rows[0], self._sql.log.read(connection, {"b_id": saga_id}))
 
     def find(
         self, connection: sa.Connection, names: Iterable[str], states: Iterable[SagaState], limit: int, after: str
@@ -137,9 +138,10 @@ class Operations:
         return Claim(record, record.summary.fence, now)
 
     def _why_not_claimed(self, connection: sa.Connection, saga_id: str) -> Exception:
-        row = connection.execute(self._sql.load, {"b_id": saga_id}).first()
-        if row is None:
+        rows = self._sql.load.read(connection, {"b_id": saga_id})
+        if not rows:
             return SagaNotFound(saga_id)
+        row = rows[0]
         if row.owner_label is not None:
             return SagaAlreadyRunning(saga_id, row.owner_label)
         return OperationRefused(saga_id, "claim", f"it is {row.state}")

@@ -1,11 +1,75 @@
-"""Statements of SQLAlchemy Core that are turned into the driver's SQL once, and then only fed with values."""
+"""Statements of SQLAlchemy Core that are turned into the driver's SQL once, and then only fed with values.
+
+What every saga needs goes to the driver itself: SQLAlchemy's own execution costs several times what SQLite takes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections import namedtuple
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Protocol
 
 import sqlalchemy as sa
+
+_WIRE = "anysaga.wire"
+
+
+class Wire(Protocol):
+    """A driver's connection, as far as prepared statements use it. Raises the driver's own errors."""
+
+    def fetch(self, text: str, values: Any, /) -> Sequence[Sequence[Any]]:
+        """Execute a query, and return all its rows."""
+        ...
+
+    def execute(self, text: str, values: Any, /) -> int:
+        """Execute a statement, and return how many rows it met."""
+        ...
+
+    def execute_all(self, text: str, values: Sequence[Any], /) -> None:
+        """Execute a statement with many rows of values."""
+        ...
+
+
+class CursorWire:
+    """Any driver that speaks the DBAPI, and what SQLAlchemy makes to look like one."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        driver: Any = connection.connection.dbapi_connection
+        self._cursor = driver.cursor
+
+    def fetch(self, text: str, values: Any, /) -> Sequence[Sequence[Any]]:
+        cursor = self._cursor()
+        try:
+            cursor.execute(text, values)
+            return cursor.fetchall()  # type: ignore[no-any-return]
+        finally:
+            cursor.close()
+
+    def execute(self, text: str, values: Any, /) -> int:
+        cursor = self._cursor()
+        try:
+            cursor.execute(text, values)
+            return cursor.rowcount  # type: ignore[no-any-return]
+        finally:
+            cursor.close()
+
+    def execute_all(self, text: str, values: Sequence[Any], /) -> None:
+        cursor = self._cursor()
+        try:
+            cursor.executemany(text, values)
+        finally:
+            cursor.close()
+
+
+def lay(wire: Wire, connection: sa.Connection) -> None:
+    """Have the prepared statements on this connection go by `wire`."""
+    connection.info[_WIRE] = wire
+
+
+def wire_of(connection: sa.Connection) -> Wire:
+    """The wire that was laid."""
+    return connection.info[_WIRE]  # type: ignore[no-any-return]
 
 
 class Prepared:
@@ -16,16 +80,31 @@ class Prepared:
         self._text = ""
         self._names: tuple[str, ...] | None = None
 
-    def run(self, connection: sa.Connection, row: Mapping[str, Any]) -> sa.CursorResult[Any]:
-        """Execute it with one row of values."""
-        return connection.exec_driver_sql(self._compiled(connection), self._values(row))
+    def fetch(self, connection: sa.Connection, row: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """Execute a query with one row of values, and return all that it finds."""
+        return wire_of(connection).fetch(self._compiled(connection), self._values(row))
+
+    def read(self, connection: sa.Connection, row: Mapping[str, Any]) -> list[Any]:
+        """The same, in named tuples."""
+        found = self.fetch(connection, row)
+        return list(map(self._row_type._make, found))
+
+    def run(self, connection: sa.Connection, row: Mapping[str, Any]) -> int:
+        """Execute it with one row of values. Returns how many rows of the table that met."""
+        return wire_of(connection).execute(self._compiled(connection), self._values(row))
 
     def run_all(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
         """Execute it with many rows, as the driver's `executemany`; not at all without rows."""
         text = self._compiled(connection)
         values = list(map(self._values, rows))
-        if values:
-            connection.exec_driver_sql(text, values)
+        if len(values) == 1:
+            wire_of(connection).execute(text, values[0])
+        elif values:
+            wire_of(connection).execute_all(text, values)
+
+    @cached_property
+    def _row_type(self) -> Any:
+        return namedtuple("Row", self._statement.selected_columns.keys())  # noqa: PYI024  # known only here
 
     def _compiled(self, connection: sa.Connection) -> str:
         if not self._text:

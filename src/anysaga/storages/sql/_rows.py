@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import sqlalchemy as sa
-
 from anysaga._errors import CorruptRecord
 from anysaga._records import Entry, EntryKind, NewSaga, Outcome, SagaRecord, SagaState, SagaSummary, Write
 from anysaga.storages._clock import microseconds
@@ -49,6 +47,7 @@ def entry_values(saga_id: str, entries: Iterable[Entry], now: int) -> list[Value
             "error": entry.error,
             "outcome": None if entry.outcome is None else entry.outcome.value,
             "wait": entry.wait,
+            "caught": entry.caught,
             "duration": entry.duration,
             "fence": entry.fence,
             "at": now,
@@ -76,7 +75,7 @@ def advance_values(write: Write, now: int) -> Values:
     }
 
 
-def summary_of(row: sa.Row[Any]) -> SagaSummary:
+def summary_of(row: Any) -> SagaSummary:
     """A summary. Raises `CorruptRecord` if it is none."""
     try:
         return SagaSummary(
@@ -98,7 +97,7 @@ def summary_of(row: sa.Row[Any]) -> SagaSummary:
         raise CorruptRecord(row.id, str(error)) from error
 
 
-def entry_of(row: sa.Row[Any]) -> Entry:
+def entry_of(row: Any) -> Entry:
     """An entry. Raises `CorruptRecord` if it is none."""
     try:
         return Entry(
@@ -110,6 +109,7 @@ def entry_of(row: sa.Row[Any]) -> Entry:
             error=row.error,
             outcome=None if row.outcome is None else Outcome(row.outcome),
             wait=row.wait,
+            caught=row.caught,
             duration=row.duration,
             seq=row.seq,
             fence=row.fence,
@@ -119,7 +119,7 @@ def entry_of(row: sa.Row[Any]) -> Entry:
         raise CorruptRecord(row.saga_id, f"entry {row.seq}: {error}") from error
 
 
-def record_of(row: sa.Row[Any], entries: Iterable[sa.Row[Any]]) -> SagaRecord:
+def record_of(row: Any, entries: Iterable[Any]) -> SagaRecord:
     """A whole record, with its `problem` if its log is damaged. Raises `CorruptRecord` if its row is."""
     log: list[Entry] = []
     problem: str | None = None

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from typing import Any, Literal
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.util import await_only
 
 from anysaga._errors import AnysagaError, NotStorable, StorageError, StorageRefused, StorageUnavailable
 from anysaga.storages._clock import Clock
 from anysaga.storages.sql._database import Database
 from anysaga.storages.sql._hosts import Host, asyncio_thread, calling_thread
+from anysaga.storages.sql._prepared import CursorWire, Wire, lay, wire_of
+
+_T = TypeVar("_T")
 
 Durability = Literal["full", "normal"]
 
@@ -46,15 +52,26 @@ class SQLiteDatabase(Database):
         connection = self._engine.connect()
         try:
             connection.detach()
+            lay(self._wire(connection), connection)
             self._set_up(_driver(connection))
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def begin(self, connection: sa.Connection, *, writes: bool) -> sa.RootTransaction:
-        _driver(connection).execute("BEGIN IMMEDIATE" if writes else "BEGIN")
-        return connection.begin()
+    @contextmanager
+    def begin(self, connection: sa.Connection, *, writes: bool) -> Iterator[None]:
+        wire = wire_of(connection)
+        wire.execute("BEGIN IMMEDIATE" if writes else "BEGIN", ())
+        try:
+            yield
+            wire.execute("COMMIT", ())
+            connection.commit()  # what SQLAlchemy began by itself, if anything
+        except BaseException:
+            with suppress(sqlite3.Error, ValueError, SQLAlchemyError):
+                _driver(connection).rollback()
+                connection.rollback()
+            raise
 
     def is_clean(self, connection: sa.Connection) -> bool:
         # A full disk rolls back by itself; a COMMIT that failed may have left the transaction open.
@@ -83,6 +100,9 @@ class SQLiteDatabase(Database):
             return True
         cause = getattr(error.__cause__, "orig", error.__cause__)
         return isinstance(cause, sqlite3.Error) and _primary_code(cause) in _FAULTS_OF_ROWS
+
+    def _wire(self, connection: sa.Connection) -> Wire:
+        return _AiosqliteWire(connection) if self._engine.dialect.is_async else CursorWire(connection)
 
     def _explain(self, error: sqlite3.Error) -> AnysagaError:
         reason = _REFUSALS.get(_primary_code(error))
@@ -117,6 +137,33 @@ class SQLiteDatabase(Database):
             if mode != "wal":
                 raise StorageRefused(self.address, f"its journal mode is {mode!r} and cannot be changed to WAL here")
             return
+
+
+class _AiosqliteWire:
+    """aiosqlite itself: SQLAlchemy's cursors cross threads four times for a statement, and this once."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        dialect: Any = connection.dialect
+        self._driver: Any = dialect.get_driver_connection(connection.connection.dbapi_connection)
+
+    def fetch(self, text: str, values: Any, /) -> Sequence[Sequence[Any]]:
+        rows: Sequence[Sequence[Any]] = _awaited(self._driver.execute_fetchall(text, values))
+        return rows
+
+    def execute(self, text: str, values: Any, /) -> int:
+        return int(_awaited(self._driver.execute(text, values)).rowcount)
+
+    def execute_all(self, text: str, values: Sequence[Any], /) -> None:
+        _awaited(self._driver.executemany(text, values))
+
+
+def _awaited(answer: Awaitable[_T]) -> _T:
+    try:
+        return await_only(answer)
+    except ValueError as error:
+        if type(error) is ValueError:  # aiosqlite's word for a closed connection
+            raise sqlite3.OperationalError(str(error)) from error
+        raise
 
 
 def _driver(connection: sa.Connection) -> sqlite3.Connection:

@@ -126,18 +126,18 @@ class Statements:
 
     def _build_reads(self, tables: Tables) -> None:
         sagas, starts, owners, entries = tables.sagas, tables.starts, tables.owners, tables.entries
-        with_owner = sagas.outerjoin(owners, sa.and_(owners.c.id == sagas.c.owner, owners.c.dead == 0))
+        with_owner = sagas.outerjoin(owners, sa.and_(owners.c.id == sagas.c.owner, owners.c.dead == _ZERO))
         label = owners.c.label.label("owner_label")
         self._summaries = sa.select(sagas, label).select_from(with_owner)
-        self.position = Prepared(sa.select(sagas.c.fence, sagas.c.seq).where(sagas.c.id == b("b_id")))
         self._positions = cache(partial(_positions, sagas))
-        self.load = (
+        self.load = Prepared(
             sa.select(sagas, label, starts.c.outline, starts.c.digest, starts.c.context)
             .select_from(with_owner.outerjoin(starts, starts.c.saga_id == sagas.c.id))
             .where(sagas.c.id == b("b_id"))
         )
-        self.log = sa.select(entries).where(entries.c.saga_id == b("b_id")).order_by(entries.c.seq)
-        self.tail = self.log.where(entries.c.seq >= b("b_first"))
+        log = sa.select(entries).where(entries.c.saga_id == b("b_id")).order_by(entries.c.seq)
+        self.log = Prepared(log)
+        self.tail = Prepared(log.where(entries.c.seq >= b("b_first")))
         self.ended = (
             sa.select(sagas.c.id, sagas.c.ended_at)
             .where(sagas.c.state == b("b_state"), sagas.c.ended_at < b("b_before"))

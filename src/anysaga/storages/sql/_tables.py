@@ -86,6 +86,7 @@ class Tables:
             sa.Column("error", sa.Text),
             sa.Column("outcome", sa.String(16)),
             sa.Column("wait", sa.Double),
+            sa.Column("caught", sa.Text),
             sa.Column("duration", sa.Double),
             sa.Column("fence", sa.BigInteger, nullable=False),
             sa.Column("at", sa.BigInteger, nullable=False),

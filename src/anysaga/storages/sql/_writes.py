@@ -39,7 +39,7 @@ class Writes:
         found: dict[str, Position] = {}
         for start in range(0, len(ordered), MOST_IDS):
             query, values = self._sql.positions(ordered[start : start + MOST_IDS])
-            found.update((row.id, (row.fence, row.seq)) for row in query.run(connection, values).all())
+            found.update((saga_id, (fence, seq)) for saga_id, fence, seq in query.fetch(connection, values))
         return found
 
     def insert(
@@ -59,9 +59,9 @@ class Writes:
 
     def record_one(self, connection: sa.Connection, write: Write, now: int) -> int | Refusal:
         """Append the entries of a single write and set the state; returns the moment. Two statements."""
-        if self._sql.advance.run(connection, advance_values(write, now)).rowcount == 0:
-            row = self._sql.position.run(connection, {"b_id": write.saga_id}).first()
-            return self._recorded_before(connection, write, None if row is None else (row.fence, row.seq))
+        if self._sql.advance.run(connection, advance_values(write, now)) == 0:
+            position = self.positions(connection, [write.saga_id]).get(write.saga_id)
+            return self._recorded_before(connection, write, position)
         self._sql.insert_entries.run_all(connection, entry_values(write.saga_id, write.entries, now))
         return now
 
@@ -89,7 +89,7 @@ class Writes:
         if seq != write.after:
             return Refusal(fence)
         values = {"b_id": write.saga_id, "b_first": write.before + 1}
-        stored = [entry_of(entry) for entry in connection.execute(self._sql.tail, values).all()]
+        stored = [entry_of(entry) for entry in self._sql.tail.read(connection, values)]
         return stored[-1].at if same_entries(stored, write.entries) else Refusal(fence)
 
 
