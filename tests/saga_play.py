@@ -28,9 +28,10 @@ from anysaga._decisions import (
     uncalled,
 )
 from anysaga._declaration import Declaration, compile_saga
-from anysaga._definition import Definition, Leaf
+from anysaga._definition import Definition
+from anysaga._nodes import ROOT, Leaf
 from anysaga._operations import _Desk
-from anysaga._progress import ROOT, Progress, StepProgress, apply
+from anysaga._progress import Progress, StepProgress, apply
 from anysaga._records import Claim, Entry, EntryKind, Outcome, SagaRecord, SagaState, SagaSummary
 from anysaga._retry import Retry
 from anysaga._step import Step
@@ -341,8 +342,7 @@ class Play:
         self.pending.append(entry)
 
     def _withdraw(self) -> None:
-        leaf = uncalled(self.progress)
-        if leaf is not None:
+        for leaf in uncalled(self.progress):
             self._note(EntryKind.WITHDRAWN, leaf.path)
 
     def _hand_over(self) -> None:

@@ -108,14 +108,15 @@ class TestCheckpoint:
     async def test_in_an_act_it_saves(self) -> None:
         saved = []
 
-        async def save() -> None:
-            saved.append(1)
+        async def save(step: CurrentStep) -> None:
+            saved.append(step)
 
-        token = enter(made(save=save))
+        step = made(save=save)
+        token = enter(step)
         await checkpoint()
         leave(token)
 
-        assert saved == [1]
+        assert saved == [step]
 
     async def test_in_an_undo_it_is_refused(self) -> None:
         token = enter(made())

@@ -119,13 +119,15 @@ class TestSteps:
 
     @pytest.mark.parametrize("wrong", [Order, "Reserve", None, len, Reserve().act], ids=lambda one: type(one).__name__)
     def test_each_is_a_step(self, wrong: object) -> None:
-        assert problems_of(wrong) == (f"{wrong!r} is no step: list subclasses of Step, or instances of them",)
+        assert problems_of(wrong) == (
+            f"{wrong!r} is no step: list subclasses of Step, or instances of them, Fallback(...) or Parallel(...)",
+        )
 
     def test_classes_and_instances_may_be_mixed(self) -> None:
         charge = Charge()
         definition = declare(Reserve, charge)
 
-        assert [(leaf.path, leaf.name, leaf.step) for leaf in definition.steps] == [
+        assert [(leaf.path, leaf.name, leaf.step) for leaf in definition.leaves] == [
             ("1", "Reserve", Reserve),
             ("2", "Charge", charge),
         ]
@@ -135,7 +137,7 @@ class TestSteps:
         class OrderSaga(Saga[Order]):
             steps = sequence((Reserve, Charge))
 
-        assert len(OrderSaga().definition.steps) == 2
+        assert len(OrderSaga().definition.leaves) == 2
 
     def test_each_defines_act(self) -> None:
         class Idle(Step[Order]):
@@ -150,12 +152,12 @@ class TestNames:
     def test_a_name_is_that_of_the_class(self) -> None:
         definition = declare(Reserve)
 
-        assert (definition.name, definition.steps[0].name) == ("OrderSaga", "Reserve")
+        assert (definition.name, definition.leaves[0].name) == ("OrderSaga", "Reserve")
 
     def test_a_name_may_be_given(self) -> None:
         definition = declare(with_(Reserve, name="reserve"), name="order")
 
-        assert (definition.name, definition.steps[0].name) == ("order", "reserve")
+        assert (definition.name, definition.leaves[0].name) == ("order", "reserve")
 
     def test_two_steps_of_one_name_are_refused(self) -> None:
         assert problems_of(Reserve, Reserve) == ("two steps are named 'Reserve': give one of them another `name`",)
@@ -170,7 +172,7 @@ class TestNames:
 
         definition = declare(Named("one"), Named("two"))
 
-        assert [leaf.name for leaf in definition.steps] == ["one", "two"]
+        assert [leaf.name for leaf in definition.leaves] == ["one", "two"]
 
     @pytest.mark.parametrize("name", ["x" * 201, 17])
     def test_a_step_name_is_a_text_of_at_most_200_characters(self, name: object) -> None:
@@ -183,7 +185,7 @@ class TestNames:
         assert problems_of(Reserve, name=name) == ("its name must be a text of 1 to 200 characters",)
 
     def test_200_characters_are_allowed(self) -> None:
-        assert len(declare(with_(Reserve, name="x" * 200), name="y" * 200).steps[0].name) == 200
+        assert len(declare(with_(Reserve, name="x" * 200), name="y" * 200).leaves[0].name) == 200
 
 
 class TestUndoing:
@@ -199,11 +201,11 @@ class TestUndoing:
 
     @pytest.mark.parametrize("step", [Reserve, Pay, Look, Pay()])
     def test_any_of_the_three_will_do(self, step: object) -> None:
-        assert len(declare(step).steps) == 1
+        assert len(declare(step).leaves) == 1
 
     def test_an_inherited_compensate_will_do(self) -> None:
         assert "compensate" not in vars(Charge)
-        assert declare(Charge).steps[0].kind == "step"
+        assert declare(Charge).leaves[0].kind == "step"
 
     def test_a_step_is_not_both_a_pivot_and_read_only(self) -> None:
         (problem,) = problems_of(with_(Pay, read_only=True))
@@ -218,7 +220,7 @@ class TestUndoing:
         )
 
     def test_steps_before_a_pivot_and_the_pivot_itself_need_no_retry(self) -> None:
-        assert [leaf.kind for leaf in declare(Reserve, Pay, Ship).steps] == ["step", "pivot", "step"]
+        assert [leaf.kind for leaf in declare(Reserve, Pay, Ship).leaves] == ["step", "pivot", "step"]
 
     def test_a_second_pivot_stands_after_the_first(self) -> None:
         (problem,) = problems_of(Pay, with_(Pay, name="PayAgain"))
@@ -319,7 +321,7 @@ class TestContext:
         class Orders(Many[Order]):
             pass
 
-        leaf = declare(Orders).steps[0]
+        leaf = declare(Orders).leaves[0]
         text = leaf.encode_response([Order("7")])
         assert leaf.decode_response(text) == [Order("7")]
 
@@ -387,7 +389,7 @@ class TestSubclasses:
 
         definition = Patient().definition
         assert (definition.name, definition.timeout, definition.context_type) == ("Patient", 60.0, Order)
-        assert [leaf.name for leaf in definition.steps] == ["Reserve"]
+        assert [leaf.name for leaf in definition.leaves] == ["Reserve"]
 
     def test_steps_may_be_extended(self) -> None:
         class OrderSaga(Saga[Order]):
@@ -396,8 +398,8 @@ class TestSubclasses:
         class Longer(OrderSaga):
             steps = [*OrderSaga.steps, Charge]
 
-        assert [leaf.path for leaf in Longer().definition.steps] == ["1", "2"]
-        assert len(OrderSaga().definition.steps) == 1
+        assert [leaf.path for leaf in Longer().definition.leaves] == ["1", "2"]
+        assert len(OrderSaga().definition.leaves) == 1
 
     def test_a_class_is_compiled_once(self) -> None:
         class OrderSaga(Saga[Order]):
@@ -513,4 +515,4 @@ def test_a_probe_is_optional() -> None:
         def probe(self, order: Order) -> Outcome:
             return Outcome.DONE
 
-    assert [leaf.probes for leaf in declare(Reserve, Asked).steps] == [False, True]
+    assert [leaf.probes for leaf in declare(Reserve, Asked).leaves] == [False, True]

@@ -57,7 +57,7 @@ class TestLeaf:
     """A step at its place."""
 
     def test_its_attributes_are_those_of_the_step(self) -> None:
-        reserve, look, pay = compiled().steps
+        reserve, look, pay = compiled().leaves
 
         assert (reserve.timeout, reserve.retry, reserve.pivot, reserve.read_only) == (5.0, None, False, False)
         assert (look.timeout, look.read_only, look.atomic) == (None, True, True)
@@ -67,18 +67,18 @@ class TestLeaf:
         reserve = Reserve()
         reserve.timeout = 1.0
 
-        assert compiled(reserve).steps[0].timeout == 1.0
+        assert compiled(reserve).leaves[0].timeout == 1.0
 
     def test_paths_count_from_1(self) -> None:
-        assert [leaf.path for leaf in compiled().steps] == ["1", "2", "3"]
+        assert [leaf.path for leaf in compiled().leaves] == ["1", "2", "3"]
 
     def test_its_own_policy_of_undoing_wins_over_that_of_the_saga(self) -> None:
-        policies = [leaf.compensate_retry for leaf in compiled(compensate_retry=Retry(attempts=2)).steps]
+        policies = [leaf.compensate_retry for leaf in compiled(compensate_retry=Retry(attempts=2)).leaves]
 
         assert [policy.attempts for policy in policies] == [2, 2, 9]
 
     def test_undoing_is_tried_3_times_by_default(self) -> None:
-        assert compiled().steps[0].compensate_retry == Retry(attempts=3, delay=1.0, backoff=2.0)
+        assert compiled().leaves[0].compensate_retry == Retry(attempts=3, delay=1.0, backoff=2.0)
         assert Retry(attempts=3, delay=1.0, backoff=2.0) == DEFAULT_COMPENSATE_RETRY
 
 
@@ -87,7 +87,7 @@ class TestClean:
 
     @pytest.fixture
     def reserve(self) -> Any:
-        return compiled().steps[0]
+        return compiled().leaves[0]
 
     @pytest.mark.parametrize("error", [NotDone(), CardDeclined(), type("Sub", (CardDeclined,), {})()])
     def test_not_done_and_what_not_done_on_names_are(self, reserve: Any, error: Exception) -> None:
@@ -99,7 +99,7 @@ class TestClean:
 
     @pytest.mark.parametrize("error", [ValueError(), TimeoutError(), NotDone()])
     def test_all_are_where_the_step_is_atomic(self, error: Exception) -> None:
-        assert compiled().steps[1].is_clean(error)
+        assert compiled().leaves[1].is_clean(error)
 
     def test_a_group_is_if_every_leaf_is(self, reserve: Any) -> None:
         inner = ExceptionGroup("", [NotDone(), CardDeclined()])
@@ -116,12 +116,12 @@ class TestResponse:
     """A response as it is stored."""
 
     def test_it_comes_back(self) -> None:
-        reserve = compiled().steps[0]
+        reserve = compiled().leaves[0]
 
         assert reserve.decode_response(reserve.encode_response(17)) == 17
 
     def test_a_step_without_one_stores_nothing(self) -> None:
-        look = compiled().steps[1]
+        look = compiled().leaves[1]
 
         assert look.encode_response(None) is None
         assert look.decode_response(None) is None
@@ -169,7 +169,7 @@ class TestDifference:
 
     def difference(self, *steps: Any, name: str = "order", version: int = 1) -> str | None:
         code = compiled()
-        return code.difference(name, version, outline_of(compiled(*steps).steps) if steps else code.outline)
+        return code.difference(name, version, outline_of(compiled(*steps).leaves) if steps else code.outline)
 
     def test_the_same_saga_fits(self) -> None:
         assert self.difference() is None

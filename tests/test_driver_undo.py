@@ -45,7 +45,7 @@ class Plain(Step[Journey]):
 
 
 async def test_an_undo_has_three_attempts_by_default_a_second_and_two_seconds_apart() -> None:
-    leaf = saga_of(None, Plain()).definition.steps[0]
+    leaf = saga_of(None, Plain()).definition.leaves[0]
     assert leaf.compensate_retry == Retry(attempts=3, delay=1.0, backoff=2.0)
 
 

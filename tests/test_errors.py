@@ -14,6 +14,7 @@ from anysaga._errors import (
     BlockingCallInLoop,
     CheckpointRefused,
     ContextChangedWarning,
+    ContextConflict,
     CorruptRecord,
     DefinitionError,
     InvalidArgument,
@@ -120,6 +121,13 @@ MESSAGES: list[tuple[Exception, str]] = [
         ),
     ),
     (
+        ContextConflict("order", "order-17", "BookCar", ("car", "price")),
+        (
+            "saga 'order' (order-17): step 'BookCar' changed car, price of the context, and so did another step of its "
+            "Parallel: let each of them change fields of its own"
+        ),
+    ),
+    (
         SagaTimeout("order", "order-17", 30.0),
         (
             "saga 'order' (order-17) did not end within its 30 seconds: "
@@ -210,6 +218,7 @@ ALSO: dict[type[Exception], type[Exception]] = {
     NotReadable: ValueError,
     NotStorable: ValueError,
     SagaNotFound: LookupError,
+    ContextConflict: ValueError,
     SagaTimeout: TimeoutError,
     StepTimeout: TimeoutError,
     StorageClosed: RuntimeError,

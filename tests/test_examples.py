@@ -110,3 +110,12 @@ def test_own_storage(backend: str, tmp_path: Path) -> None:
     assert f"COMPLETED, kept in {tmp_path / 'orders'}" in output
     assert re.findall(r"^  \d+ (\w+)", output, re.MULTILINE) == [*["STARTED", "DONE"] * 3, "COMPLETED"]
     assert (tmp_path / "orders" / "sagas.json").exists()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_trip(backend: str, tmp_path: Path) -> None:
+    """All is booked, or all is cancelled, what came first at last."""
+    good, bad = run("trip.py", tmp_path, "--backend", backend).split("to Venice:")
+    assert "booked: seat 12, a room in Rome, a flight to Rome, a car" in good
+    assert sorted(bad.splitlines()[1:3]) == ["  cancelled: a flight to Venice", "  cancelled: a room in Venice"]
+    assert bad.splitlines()[3:] == ["  cancelled: seat 12", "  not booked: there are no cars in Venice"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from anysaga._composites import Fallback as Fallback
+from anysaga._composites import Parallel as Parallel
 from anysaga._current import CurrentStep as CurrentStep
 from anysaga._current import checkpoint as checkpoint
 from anysaga._current import current_step as current_step
@@ -12,6 +14,7 @@ from anysaga._errors import AnysagaError as AnysagaError
 from anysaga._errors import BlockingCallInLoop as BlockingCallInLoop
 from anysaga._errors import CheckpointRefused as CheckpointRefused
 from anysaga._errors import ContextChangedWarning as ContextChangedWarning
+from anysaga._errors import ContextConflict as ContextConflict
 from anysaga._errors import CorruptRecord as CorruptRecord
 from anysaga._errors import DefinitionError as DefinitionError
 from anysaga._errors import InvalidArgument as InvalidArgument

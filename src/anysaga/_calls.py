@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 from anyio import CancelScope, get_cancelled_exc_class
-from attrs import frozen
+from attrs import define
 
 from anysaga import _current
 from anysaga._current import CurrentStep
@@ -36,7 +36,7 @@ class How(Enum):
     STILL_RUNNING = auto()
 
 
-@frozen
+@define(eq=False)  # and not frozen, which costs time: one is made for each call, and lives as long
 class Ended:
     """The end of one call: its value or its error, and the seconds it took.
 
@@ -78,9 +78,9 @@ UNLIMITED = Unlimited()
 async def call(
     method: Callable[[Any], Any],
     context: Any,
-    *,
     current: CurrentStep,
     scope: CancelScope | Unlimited,
+    *,
     grace: float,
     native_before: int,
 ) -> Ended:
@@ -96,7 +96,10 @@ async def call(
     try:
         with scope:
             try:
-                value = await _invoke(method, context, current, grace)
+                if is_async(method):
+                    value = await method(context)
+                else:
+                    value = await _invoke_plain(method, context, current, grace)
             except GeneratorExit:
                 raise
             except get_cancelled_exc_class() as cancelled:
@@ -117,9 +120,7 @@ async def call(
     return Ended(how, error=error, duration=duration, cancelled=error if how is How.CANCELLED else None)
 
 
-async def _invoke(method: Callable[[Any], Any], context: Any, current: CurrentStep, grace: float) -> Any:
-    if is_async(method):
-        return await method(context)
+async def _invoke_plain(method: Callable[[Any], Any], context: Any, current: CurrentStep, grace: float) -> Any:
     run = await in_step_thread(method, context, current, grace)
     if run.cancelled is not None:
         raise _ThreadCancelled(run)

@@ -30,7 +30,7 @@ class CurrentStep:
     key: str
     fence: int
     outcome: Outcome | None = None
-    _save: Callable[[], Awaitable[None]] | None = None
+    _save: Callable[[CurrentStep], Awaitable[None]] | None = None
     _stop: bool = False
 
     @property
@@ -51,7 +51,7 @@ class CurrentStep:
         """Make the context durable as it is now; see `checkpoint`."""
         if self._save is None:
             raise CheckpointRefused(self.step_name, "only act can save in the middle; an undo is saved with its end")
-        await self._save()
+        await self._save(self)
 
 
 _CURRENT: ContextVar[CurrentStep] = ContextVar("anysaga_current_step")

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from attrs import frozen
-
-from anysaga._definition import Leaf
-from anysaga._progress import ROOT, Progress, StepProgress, may_undo
-from anysaga._records import Outcome, SagaState
+from anysaga._errors import StepLost
+from anysaga._nodes import ROOT, FallbackNode, Leaf, Node, ParallelNode, is_below
+from anysaga._progress import Progress, StepProgress, may_undo
+from anysaga._records import Outcome, SagaState, frozen
 
 
 @frozen
@@ -65,6 +64,20 @@ class GiveUp:
 
 
 @frozen
+class Fork:
+    """Let the branches of a Parallel go on at the same time: each is decided about by itself (`decide_branch`)."""
+
+    node: ParallelNode
+
+
+@frozen
+class ForkUndo:
+    """Undo the branches of a Parallel at the same time: each is decided about by itself (`decide_undo`)."""
+
+    node: ParallelNode
+
+
+@frozen
 class Finish:
     """The saga is over."""
 
@@ -79,17 +92,39 @@ class Park:
     reason: str
 
 
-Decision: TypeAlias = Act | Probe | Back | Compensate | GiveUp | Finish | Park
+Decision: TypeAlias = Act | Probe | Back | Compensate | GiveUp | Fork | ForkUndo | Finish | Park
 
 
 def decide(progress: Progress) -> Decision:
     """What comes next for a live saga. Costs the same at step 1,000 as at step 1."""
     if progress.going_back:
         return _backward(progress)
-    leaves = progress.definition.steps
-    if progress.position == len(leaves):
+    nodes = progress.definition.steps
+    if progress.position == len(nodes):
         return Finish(SagaState.COMPLETED)
-    return _forward(progress, leaves[progress.position])
+    return _forward(progress, nodes[progress.position])
+
+
+def decide_branch(progress: Progress, node: Node) -> Decision | None:
+    """What comes next for one branch of a Parallel that goes forward. None: it is done, or goes back as a whole."""
+    if progress.is_done(node) or progress.is_back(node.path):
+        return None
+    return _forward(progress, node)
+
+
+def decide_undo(progress: Progress, node: Node) -> Decision | None:
+    """What comes next for a node that is to be undone. None: nothing of it is left to undo."""
+    match node:
+        case Leaf():
+            step = progress.steps.get(node.path)
+            if step is None or not step.waits_for_undo(node) or node.path in progress.given_up:
+                return None
+            return _undo(progress, node, step)
+        case FallbackNode():
+            return decide_undo(progress, node.fallback) or decide_undo(progress, node.primary)
+        case ParallelNode():
+            undos = [undo for child in reversed(node.children) if (undo := decide_undo(progress, child)) is not None]
+            return _together(undos, ForkUndo(node))
 
 
 def can_go_back(progress: Progress) -> bool:
@@ -102,23 +137,66 @@ def can_go_back(progress: Progress) -> bool:
 
 def pivot_in_doubt(progress: Progress) -> Leaf | None:
     """The pivot that was called and of which nobody knows what became of it."""
-    leaves = progress.definition.steps
-    if progress.going_back or progress.position == len(leaves):
+    nodes = progress.definition.steps
+    if progress.going_back or progress.position == len(nodes):
         return None
-    leaf = leaves[progress.position]
-    return leaf if leaf.pivot and progress.of(leaf.path).in_doubt(progress.fence) else None
+    node = nodes[progress.position]
+    if not isinstance(node, Leaf) or not node.pivot:
+        return None
+    return node if progress.of(node.path).in_doubt(progress.fence) else None
 
 
-def uncalled(progress: Progress) -> Leaf | None:
-    """The step whose intent is written, and whose act or undo this owner has not called."""
-    match decide(progress):
-        case Act(leaf, intent_written=True) | Compensate(leaf, intent_written=True):
-            return leaf
-        case _:
-            return None
+def uncalled(progress: Progress) -> list[Leaf]:
+    """The steps whose intents this owner wrote, and of which nothing more is known: unless they run, not called."""
+    fence = progress.fence
+    return [
+        leaf
+        for path, leaf in progress.open.items()
+        if fence in (progress.of(path).intent, progress.of(path).undo_intent)
+    ]
 
 
-def _forward(progress: Progress, leaf: Leaf) -> Decision:
+def _forward(progress: Progress, node: Node) -> Decision:
+    match node:
+        case Leaf():
+            return _act(progress, node)
+        case FallbackNode():
+            if node.primary.path not in progress.back:
+                return _forward(progress, node.primary)
+            return decide_undo(progress, node.primary) or _forward_unless_stuck(progress, node)
+        case ParallelNode():
+            return _branches(progress, node)
+
+
+def _forward_unless_stuck(progress: Progress, node: FallbackNode) -> Decision:
+    """The fallback acts once nothing of the primary is left: not if an undo of it was given up."""
+    for path, error in progress.given_up.items():
+        if is_below(path, node.primary.path):
+            return Park(path, f"its compensation failed, so its fallback cannot take over: {error}")
+    return _forward(progress, node.fallback)
+
+
+def _branches(progress: Progress, node: ParallelNode) -> Decision:
+    decisions: list[Decision] = []
+    for child in node.children:
+        decision = decide_branch(progress, child)
+        if isinstance(decision, Back) and not is_below(decision.path, child.path):
+            return decision
+        if decision is not None:
+            decisions.append(decision)
+    together = _together(decisions, Fork(node))
+    assert together is not None, "a Parallel that is done is not decided about"  # noqa: S101
+    return together
+
+
+def _together(decisions: list[Decision], fork: Decision) -> Decision | None:
+    """All branches go on together, until each that is left waits for a person."""
+    if all(isinstance(decision, Park) for decision in decisions):
+        return decisions[0] if decisions else None
+    return fork
+
+
+def _act(progress: Progress, leaf: Leaf) -> Decision:
     step = progress.of(leaf.path)
     if step.intent == progress.fence:
         return Act(leaf, step.attempts, intent_written=True)
@@ -151,22 +229,30 @@ def _in_doubt(progress: Progress, leaf: Leaf, step: StepProgress) -> Decision:
 
 
 def _give_up(progress: Progress, leaf: Leaf, cause: str) -> Decision:
+    step = progress.of(leaf.path)
+    caught = leaf.catcher(StepLost(leaf.name)) if step.lost(progress.fence) else step.caught
+    if caught is not None:
+        return Back(caught, cause)
     if progress.pivot is None:
         return Back(ROOT, cause)
     return Park(leaf.path, f"it comes after the pivot {progress.pivot!r}, so it cannot be undone, and its {cause}")
 
 
 def _backward(progress: Progress) -> Decision:
-    if not progress.to_undo:
-        return _all_undone(progress)
-    path = progress.to_undo[-1]
-    leaf = progress.definition.by_path[path]
-    step = progress.of(path)
+    nodes = progress.definition.steps
+    for index in range(progress.undo_position, -1, -1):
+        undo = decide_undo(progress, nodes[index])
+        if undo is not None:
+            return undo
+    return _all_undone(progress)
+
+
+def _undo(progress: Progress, leaf: Leaf, step: StepProgress) -> Decision:
     in_doubt = step.outcome is not Outcome.DONE
     if in_doubt and leaf.probes and not step.probed and not step.undo_attempts:
         return Probe(leaf)
     if leaf.pivot:
-        return Park(path, "a point of no return is never undone: say what became of it")
+        return Park(leaf.path, "a point of no return is never undone: say what became of it")
     if step.undo_intent != progress.fence and not may_undo(leaf, step, progress.fence):
         return _undo_given_up(progress, leaf, step)
     outcome = Outcome.UNKNOWN if in_doubt else Outcome.DONE

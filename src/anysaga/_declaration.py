@@ -8,7 +8,17 @@ from typing import Any
 
 from attrs import frozen
 
-from anysaga._definition import DEFAULT_COMPENSATE_RETRY, DEFAULT_GRACE, Definition, Leaf
+from anysaga._compilation import (
+    Compiler,
+    is_step,
+    parts_of,
+    single_parts,
+    step_context,
+    step_name,
+    step_type,
+)
+from anysaga._composites import Fallback, Parallel
+from anysaga._definition import DEFAULT_COMPENSATE_RETRY, DEFAULT_GRACE, Definition
 from anysaga._errors import DefinitionError, NotStorable
 from anysaga._generics import arguments_of, is_open
 from anysaga._retry import Retry
@@ -17,6 +27,9 @@ from anysaga._step import Step, defines
 
 MAX_NAME = 200
 """Characters that the name of a saga or a step may have."""
+
+MAX_DEPTH = 8
+"""How deep Fallbacks and Parallels may be nested."""
 
 
 @frozen
@@ -43,20 +56,26 @@ def compile_saga(declared: Declaration) -> Definition:
     steps = declared.steps
     if isinstance(steps, str) or not isinstance(steps, Sequence):
         raise DefinitionError(declared.name, ("steps is no list of step classes",), "")
-    problems = [*_saga_problems(declared), *_step_problems(steps)]
-    known = [step for step in steps if _is_step(step)]
+    if any(_is_too_deep(step, MAX_DEPTH) for step in steps):
+        problem = f"it has Fallbacks and Parallels in more than {MAX_DEPTH} levels"
+        raise DefinitionError(declared.name, (problem,), _picture(steps))
+    problems = [*_saga_problems(declared), *_composite_problems(steps)]
+    parts = [single for step in steps for single in single_parts(step)]
+    problems += _step_problems(parts)
+    known = [step for step in parts if is_step(step)]
     context_type = _context_type(declared, known)
     if context_type is None and (declared.context_may_follow or not known):
         context_type = Any
-    problems += [*_order_problems(known), *_context_problems(known, context_type)]
-    leaves = tuple(_leaves(declared, known, problems))
+    problems += [*_order_problems(steps), *_context_problems(known, context_type)]
+    responses = {step_name(step): _response_codec(step, problems) for step in known}
     codec = None if context_type is None else _codec(context_type, _name(context_type), problems)
     if problems:
         raise DefinitionError(declared.name, tuple(problems), _picture(steps))
+    compiler = Compiler(declared.compensate_retry or DEFAULT_COMPENSATE_RETRY, responses)
     return Definition(
         name=declared.name,
         version=declared.version,
-        steps=leaves,
+        steps=tuple(compiler.node(step, str(number)) for number, step in enumerate(steps, start=1)),
         context_type=context_type,
         codec=codec,  # type: ignore[arg-type]  # None only with a problem, raised above
         timeout=declared.timeout,
@@ -79,13 +98,49 @@ def _saga_problems(declared: Declaration) -> Iterator[str]:
         yield f'on_undo_failure={declared.on_undo_failure!r} must be "park" or "continue"'
 
 
+def _is_too_deep(part: object, levels: int) -> bool:
+    if not isinstance(part, Fallback | Parallel):
+        return False
+    return levels == 0 or any(_is_too_deep(each, levels - 1) for each in parts_of(part))
+
+
+def _composite_problems(parts: Iterable[object], depth: int = 0) -> Iterator[str]:
+    for part in parts:
+        if depth and is_step(part) and getattr(part, "pivot", False):
+            yield (
+                f"step {step_name(part)!r} is a pivot inside a Fallback or a Parallel: a point of no return "
+                "is never undone, so it stands by itself in `steps`"
+            )
+        if isinstance(part, Fallback | Parallel):
+            yield from _fallback_problems(part) if isinstance(part, Fallback) else _parallel_problems(part)
+            yield from _composite_problems(parts_of(part), depth + 1)
+
+
+def _fallback_problems(part: Fallback) -> Iterator[str]:
+    if part.step is part.fallback:
+        yield f"a Fallback falls back to itself ({_describe(part.step)}): name another step as its `fallback`"
+    kinds = part.failure_exceptions
+    if not isinstance(kinds, tuple) or not all(_is_exception(one) for one in kinds):
+        yield "`failure_exceptions` of a Fallback must be a tuple of exception types, such as `(ConnectionError,)`"
+
+
+def _parallel_problems(part: Parallel) -> Iterator[str]:
+    if not part.steps:
+        yield "a Parallel has no steps: name them, as in `Parallel(BookHotel, BookFlight)`"
+    limit = part.limit
+    if limit is not None and (type(limit) is not int or limit < 1):
+        yield f"limit={limit!r} of a Parallel must be a whole number, 1 or more; None sets no limit"
+    if any(isinstance(each, Parallel) for each in part.steps):
+        yield "a Parallel stands directly inside a Parallel: list its steps in the outer one"
+
+
 def _step_problems(steps: Sequence[object]) -> Iterator[str]:
     names: set[str] = set()
     for step in steps:
-        if not _is_step(step):
-            yield f"{step!r} is no step: list subclasses of Step, or instances of them"
+        if not is_step(step):
+            yield f"{step!r} is no step: list subclasses of Step, or instances of them, Fallback(...) or Parallel(...)"
             continue
-        name = _step_name(step)
+        name = step_name(step)
         if name in names:
             yield f"two steps are named {name!r}: give one of them another `name`"
         names.add(name)
@@ -93,8 +148,8 @@ def _step_problems(steps: Sequence[object]) -> Iterator[str]:
 
 
 def _single_step_problems(step: Any) -> Iterator[str]:
-    kind = _step_type(step)
-    if not isinstance(step.name, str) or len(_step_name(step)) > MAX_NAME:
+    kind = step_type(step)
+    if not isinstance(step.name, str) or len(step_name(step)) > MAX_NAME:
         yield f"its name must be a text of at most {MAX_NAME} characters"
     if not defines(kind, "act"):
         yield "it does not define `act`"
@@ -113,16 +168,32 @@ def _single_step_problems(step: Any) -> Iterator[str]:
         yield "`not_done_on` must be a tuple of exception types, such as `(CardDeclined,)`"
 
 
-def _order_problems(steps: Iterable[Any]) -> Iterator[str]:
+def _order_problems(steps: Sequence[object]) -> Iterator[str]:
     pivot: str | None = None
-    for step in steps:
-        if pivot is not None and step.retry is None:
-            yield (
-                f"step {_step_name(step)!r} stands after the pivot {pivot!r} and cannot be retried: after a point of "
-                "no return a saga only goes forward, so give it `retry = Retry(...)`, or move it before the pivot"
-            )
-        if step.pivot and pivot is None:
-            pivot = _step_name(step)
+    for node in steps:
+        for step in _uncaught(node):
+            if pivot is not None and step.retry is None:
+                yield (
+                    f"step {step_name(step)!r} stands after the pivot {pivot!r} and cannot be retried: after a point "
+                    "of no return a saga only goes forward, so give it `retry = Retry(...)`, or move it before the "
+                    "pivot"
+                )
+        if pivot is None and is_step(node) and getattr(node, "pivot", False):
+            pivot = step_name(node)
+
+
+def _uncaught(part: object) -> Iterator[Any]:
+    """The steps whose failure no Fallback is sure to catch."""
+    match part:
+        case Fallback():
+            if part.failure_exceptions:
+                yield from _uncaught(part.step)
+            yield from _uncaught(part.fallback)
+        case Parallel():
+            for each in part.steps:
+                yield from _uncaught(each)
+        case _ if is_step(part):
+            yield part
 
 
 def _context_problems(steps: Iterable[Any], context_type: Any) -> Iterator[str]:
@@ -130,22 +201,18 @@ def _context_problems(steps: Iterable[Any], context_type: Any) -> Iterator[str]:
         yield "its context type is open: write `class OrderSaga(Saga[Order])`, or `Step[Order, ...]` for its steps"
         return
     for step in steps:
-        wanted = _step_context(step)
+        wanted = step_context(step)
         if context_type is Any or is_open(wanted) or _accepts(wanted, context_type):
             continue
         yield (
-            f"step {_step_name(step)!r} works on {_name(wanted)}, and the saga on {_name(context_type)}: "
+            f"step {step_name(step)!r} works on {_name(wanted)}, and the saga on {_name(context_type)}: "
             "one saga has one context type"
         )
 
 
-def _leaves(declared: Declaration, steps: Iterable[Any], problems: list[str]) -> Iterator[Leaf]:
-    default = declared.compensate_retry or DEFAULT_COMPENSATE_RETRY
-    for number, step in enumerate(steps, start=1):
-        name = _step_name(step)
-        response = arguments_of(_step_type(step), Step)[1]
-        codec = _codec(Any if is_open(response) else response, f"the response of step {name!r}", problems)
-        yield Leaf(str(number), name, step, codec, step.compensate_retry or default)
+def _response_codec(step: object, problems: list[str]) -> Any:
+    response = arguments_of(step_type(step), Step)[1]
+    return _codec(Any if is_open(response) else response, f"the response of step {step_name(step)!r}", problems)
 
 
 def _codec(kind: Any, where: str, problems: list[str]) -> Any:
@@ -160,7 +227,7 @@ def _context_type(declared: Declaration, steps: Iterable[object]) -> Any:
     if declared.context_type is not None and not is_open(declared.context_type):
         return declared.context_type
     for step in steps:
-        wanted = _step_context(step)
+        wanted = step_context(step)
         if not is_open(wanted):
             return wanted
     return None
@@ -186,24 +253,8 @@ def _retry_problems(name: str, value: object) -> Iterator[str]:
         yield f"{name}={value!r} must be a Retry, such as `Retry(attempts=3)`"
 
 
-def _is_step(step: object) -> bool:
-    return isinstance(step, Step) or (isinstance(step, type) and issubclass(step, Step))
-
-
 def _is_exception(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseException)
-
-
-def _step_type(step: object) -> type[Step[Any, Any]]:
-    return step if isinstance(step, type) else type(step)  # pyright: ignore[reportReturnType]  # checked before
-
-
-def _step_name(step: object) -> str:
-    return str(getattr(step, "name", "") or _step_type(step).__name__)
-
-
-def _step_context(step: object) -> Any:
-    return arguments_of(_step_type(step), Step)[0]
 
 
 def _name(kind: Any) -> str:
@@ -215,8 +266,13 @@ def _picture(steps: Sequence[object]) -> str:
     return "\n".join(["steps:", *rows]) if rows else "steps: none"
 
 
-def _describe(step: object) -> str:
-    if not _is_step(step):
-        return repr(step)
-    marks = [mark for mark in ("pivot", "read_only", "atomic") if getattr(step, mark)]
-    return _step_name(step) + (f" ({', '.join(marks)})" if marks else "")
+def _describe(part: object, depth: int = 0) -> str:
+    if depth > MAX_DEPTH:
+        return "..."
+    if isinstance(part, Fallback | Parallel):
+        inside = ", ".join(_describe(each, depth + 1) for each in parts_of(part))
+        return f"{type(part).__name__}({inside})"
+    if not is_step(part):
+        return repr(part)
+    marks = [mark for mark in ("pivot", "read_only", "atomic") if getattr(part, mark)]
+    return step_name(part) + (f" ({', '.join(marks)})" if marks else "")

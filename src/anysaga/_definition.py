@@ -10,12 +10,10 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
-from anysaga._errors import NotDone
-from anysaga._generics import arguments_of
+from anysaga._nodes import Leaf, Node, leaves_of
 from anysaga._records import Outcome
 from anysaga._retry import Retry
 from anysaga._snapshot import Codec
-from anysaga._step import Step, defines
 
 DEFAULT_COMPENSATE_RETRY = Retry(attempts=3, delay=1.0, backoff=2.0)
 DEFAULT_GRACE = 10.0
@@ -24,79 +22,26 @@ UndoFailurePolicy = Literal["park", "continue"]
 
 
 @frozen(eq=False)
-class Leaf:
-    """One step at its place in a saga. `path` counts from 1 and is the key of the log: ``2``, ``3/1``."""
-
-    path: str
-    name: str
-    step: type[Step[Any, Any]] | Step[Any, Any]
-    response: Codec[Any]
-    compensate_retry: Retry
-    retry: Retry | None = field(init=False)
-    timeout: float | None = field(init=False)
-    pivot: bool = field(init=False)
-    read_only: bool = field(init=False)
-    atomic: bool = field(init=False)
-    not_done_on: tuple[type[BaseException], ...] = field(init=False)
-    probes: bool = field(init=False)
-    answers_none: bool = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        for name in ("retry", "timeout", "pivot", "read_only", "atomic", "not_done_on"):
-            object.__setattr__(self, name, getattr(self.step, name))
-        object.__setattr__(self, "probes", defines(self.type, "probe"))
-        object.__setattr__(self, "answers_none", arguments_of(self.type, Step)[1] in (None, type(None)))
-
-    @property
-    def type(self) -> type[Step[Any, Any]]:
-        """The step's class."""
-        return self.step if isinstance(self.step, type) else type(self.step)
-
-    @property
-    def kind(self) -> str:
-        """How the step can be undone, in a word; part of the stored outline."""
-        if self.pivot:
-            return "pivot"
-        return "read_only" if self.read_only else "step"
-
-    def encode_response(self, response: Any) -> str | None:
-        """A response as it is stored: JSON text, or None where the step answers nothing. Raises `NotStorable`."""
-        if response is None and self.answers_none:
-            return None
-        return self.response.encode(response, where=f"the response of step {self.name!r}")
-
-    def decode_response(self, text: str | None) -> Any:
-        """A stored response. Raises `NotReadable`."""
-        return None if text is None else self.response.decode(text, where=f"the response of step {self.name!r}")
-
-    def is_clean(self, error: BaseException) -> bool:
-        """Whether `error`, raised by act itself, says that the act had no effect.
-
-        A group is clean only if every error in it is.
-        """
-        if isinstance(error, BaseExceptionGroup):
-            return all(self.is_clean(part) for part in error.exceptions)
-        return self.atomic or isinstance(error, (NotDone, *self.not_done_on))
-
-
-@frozen(eq=False)
 class Definition:
-    """A whole saga: its steps in order, and what holds for all of them."""
+    """A whole saga: its nodes in order, all its steps (`leaves`), and what holds for all of them."""
 
     name: str
     version: int
-    steps: tuple[Leaf, ...]
+    steps: tuple[Node, ...]
     context_type: Any
     codec: Codec[Any]
     timeout: float | None = None
     on_undo_failure: UndoFailurePolicy = "park"
     grace: float = DEFAULT_GRACE
+    leaves: tuple[Leaf, ...] = field(init=False)
     by_path: dict[str, Leaf] = field(init=False)
     outline: str = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "by_path", {leaf.path: leaf for leaf in self.steps})
-        object.__setattr__(self, "outline", outline_of(self.steps))
+        leaves = tuple(leaf for node in self.steps for leaf in leaves_of(node))
+        object.__setattr__(self, "leaves", leaves)
+        object.__setattr__(self, "by_path", {leaf.path: leaf for leaf in leaves})
+        object.__setattr__(self, "outline", outline_of(leaves))
 
     def name_at(self, path: str) -> str:
         """The name of the step at a path; empty for the whole saga."""
@@ -104,7 +49,7 @@ class Definition:
 
     def leaf_of(self, step: object) -> Leaf | None:
         """The place of a step class or step name in this saga, or None."""
-        for leaf in self.steps:
+        for leaf in self.leaves:
             if step in (leaf.name, leaf.type, leaf.step):
                 return leaf
         return None

@@ -6,43 +6,44 @@ One driver serves a first run, a resume, a recovery and the blocking facade, on 
 from __future__ import annotations
 
 import math
+from itertools import count
 from typing import Any
 
-from anyio import CancelScope, current_time, get_cancelled_exc_class, sleep_until
+from anyio import CancelScope, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from attrs import define, field
 
 from anysaga._decisions import (
     Act,
-    Back,
-    Compensate,
     Decision,
     Finish,
-    GiveUp,
+    Fork,
     Park,
-    Probe,
     can_go_back,
     decide,
     pivot_in_doubt,
-    uncalled,
 )
 from anysaga._errors import (
     PivotPassed,
     SagaCompensated,
     SagaParked,
-    SagaTimeout,
     StaleFence,
     StorageError,
 )
 from anysaga._journal import Journal
-from anysaga._progress import ROOT, Progress
-from anysaga._records import EntryKind
+from anysaga._lane import Lane
+from anysaga._nodes import ROOT
+from anysaga._progress import Progress
+from anysaga._records import Entry, EntryKind, SagaState, Write
 from anysaga._results import StepResult
+from anysaga._run import Parking
 from anysaga._shield import run_shielded
 from anysaga._stepping import Stepping
 
 TURNS = 16
-"""Steps after which a saga lets the other tasks of the loop run."""
+"""Steps after which the other tasks of the loop are let run."""
+
+_TURNS_TAKEN = count(1)  # by all sagas together: many short ones let the others run as often as a long one
 
 
 @define(eq=False, repr=False)
@@ -56,7 +57,10 @@ class Driver:
     journal: Journal
     stepping: Stepping
     _over: bool = field(default=False, init=False)
-    _turn: int = field(default=0, init=False)
+    _lane: Lane = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._lane = Lane(self.journal, self.stepping)
 
     @property
     def progress(self) -> Progress:
@@ -68,11 +72,18 @@ class Driver:
         """Whether this owner has nothing left to do: the saga ended, was given back, or was taken away."""
         return self._over or self.journal.closed
 
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the saga is over, and the caller has seen all its results."""
+        return self.is_over and not self.stepping.run.fresh
+
     def plan_first(self) -> None:
-        """Note the intent of the first step, so that it is durable together with the saga itself."""
-        decision = decide(self.progress)
-        if isinstance(decision, Act) and not decision.leaf.pivot:
-            self.journal.note(EntryKind.STARTED, decision.leaf.path, attempt=decision.attempt)
+        """Note the intents that come first, so that they are durable together with the saga itself."""
+        match decide(self.progress):
+            case Act() as decision if not decision.leaf.pivot:
+                self._lane.intend(decision)
+            case Fork(node):
+                self._lane.intend_fork(node)
 
     def claimed(self) -> None:
         """Get ready once the saga is ours: watch the claim, and set the deadline."""
@@ -87,10 +98,11 @@ class Driver:
         `SagaCompensated` if it was going back already, `StaleFence` if another owner took it over, and `StorageError`
         if the store failed.
         """
-        if self.is_over:
-            return None
+        if self._over or self.journal.closed:
+            return self._next_result()
         try:
-            await self._breathe()
+            # A cancellation gets in, and now and then the other tasks, even where no step and no store ever waits.
+            await (checkpoint_if_cancelled() if next(_TURNS_TAKEN) % TURNS else checkpoint())
             return await self._forward()
         except GeneratorExit:
             self.drop()
@@ -101,14 +113,6 @@ class Driver:
         except BaseException:
             self.drop()
             raise
-
-    async def _breathe(self) -> None:
-        """Let a cancellation in, and now and then the other tasks, even where no step and no store ever waits."""
-        self._turn += 1
-        if self._turn % TURNS == 1:
-            await checkpoint()
-        else:
-            await checkpoint_if_cancelled()
 
     async def leave(self, error: BaseException, cause: str) -> None:
         """Turn back because of `error`, which stays the one that the caller sees, whatever the store does."""
@@ -130,12 +134,15 @@ class Driver:
         if self.is_over:
             self.journal.drop()  # a write that was torn away may have left us the claim
             return
+        self.stepping.run.fresh.clear()
+        if self.stepping.run.parks:
+            await self._park(self.stepping.run.parks[0])
+            return
         if self.stepping.drains or not (self.progress.going_back or can_go_back(self.progress)):
             await self.suspend()
             return
         if not self.progress.going_back:
-            self._withdraw()
-            self.journal.note(EntryKind.BACK, ROOT, error=cause)
+            self._lane.go_back(ROOT, cause)
         await self._undo(cancelled=cancelled)
 
     async def abort(self, cause: str) -> None:
@@ -152,13 +159,14 @@ class Driver:
         if self.is_over:
             return
         self._over = True
-        self._withdraw()
+        self.stepping.run.fresh.clear()
+        self._lane.withdraw()
         await self.journal.release()
 
     def drop(self) -> None:
         """Give the saga back without waiting: from a finalizer, or after the store failed. Safe to call twice."""
         if not self.is_over:
-            self._withdraw()
+            self._lane.withdraw()
         self._over = True
         self.journal.drop()
 
@@ -166,7 +174,7 @@ class Driver:
         """What the caller is told about a saga that is undone or parked."""
         progress = self.progress
         saga, saga_id = progress.definition.name, self.journal.saga_id
-        error = self.stepping.error
+        error = self.stepping.run.error
         if progress.parked is not None:
             path, reason = progress.parked
             parked = SagaParked(saga, saga_id, progress.definition.name_at(path), reason)
@@ -185,43 +193,64 @@ class Driver:
         return f"saga {progress.definition.name!r} ({self.journal.saga_id}) went back, {undone}"
 
     async def _forward(self) -> StepResult[Any] | None:
-        while True:
-            if self.progress.parked is not None or self.progress.going_back:
-                raise await self._failed()
-            if await self._go_on(decide(self.progress)):
-                result, self.stepping.result = self.stepping.result, None
-                return result
+        progress, stepping, lane, journal = self.journal.progress, self.stepping, self._lane, self.journal
+        run = stepping.run
+        while progress.parked is None and not progress.going_back:
+            decision = decide(progress)
+            if not isinstance(decision, Act):
+                if await self._go_on(decision):
+                    return self._next_result()
+            # Most decisions are acts, and each layer of coroutines counts: the straight way needs none of the lane.
+            elif (
+                decision.intent_written and stepping.deadline == math.inf and journal.is_settled
+            ) or await lane.prepare(decision):
+                if run.fresh:
+                    return run.fresh.popleft()
+                back = await stepping.act(decision.leaf, decision.attempt)
+                if back is not None:
+                    lane.go_back(back.path, back.cause)
+            if run.parks:
+                await self._park(run.parks[0])
+        raise await self._failed()
 
     async def _go_on(self, decision: Decision) -> bool:
-        """Carry one decision out. True once there is something durable to tell the caller."""
+        """Carry out any decision but an act. True once the saga is over, or there is a result to show before."""
+        run = self.stepping.run
         match decision:
-            case Act():
-                return await self._act(decision)
             case Finish():
                 self.journal.note(EntryKind.COMPLETED)
                 await self._end()
                 return True
-            case Probe(leaf):
+            case Fork(node):
+                self._lane.intend_fork(node)
                 await self.journal.commit()
-                await self.stepping.probe(leaf)
-            case Back(path, cause):
-                self.journal.note(EntryKind.BACK, path, error=cause)
+                if run.fresh:
+                    return True
+                await self._lane.carry_out(decision)
             case Park(path, reason):
-                self.journal.note(EntryKind.PARKED, path, error=reason)
-            case Compensate() | GiveUp():  # pragma: no cover - decided only once the saga goes back
-                raise AssertionError(decision)
+                run.parks.append(Parking(path, reason))
+            case _:
+                await self._lane.carry_out(decision)
         return False
 
-    async def _act(self, decision: Act) -> bool:
-        if self._expired():
-            self._expire()
-            return False
-        if not await self._ready(decision):
-            return False
-        if self.stepping.result is not None:
-            return True
-        await self.stepping.act(decision.leaf, decision.attempt)
-        return False
+    def _next_result(self) -> StepResult[Any] | None:
+        fresh = self.stepping.run.fresh
+        return fresh.popleft() if fresh else None
+
+    async def _park(self, parking: Parking) -> None:
+        """Let the saga wait for a person. Nothing of it runs any more, unless a thread that could not be stopped."""
+        self.journal.note(EntryKind.PARKED, parking.path, error=parking.reason)
+        if parking.thread is None:
+            return
+        await self._end()
+        journal, path = self.journal, parking.path
+        seq, fence = journal.seq + 1, journal.progress.fence
+
+        def tell(sentence: str) -> None:
+            note = Entry(EntryKind.NOTE, path, error=sentence, seq=seq, fence=fence)
+            journal.storage.defer(Write(journal.saga_id, fence, (note,), SagaState.PARKED))
+
+        parking.thread.when_ended(tell)
 
     async def _failed(self) -> BaseException:
         """The error for the caller, once all is undone or the saga is parked."""
@@ -232,25 +261,6 @@ class Driver:
             await checkpoint()
         return self.end_error()
 
-    async def _ready(self, decision: Act) -> bool:
-        """Make the intent of the next act durable. False if something else must be decided first."""
-        journal = self.journal
-        if decision.intent_written:
-            await journal.commit()
-            return True
-        if decision.not_before > journal.now():
-            await journal.commit(wait=(decision.not_before - journal.now()) / 1_000_000)
-            await sleep_until(min(journal.until(decision.not_before), self.stepping.deadline))
-            if self._expired():
-                return False
-        if decision.leaf.pivot and journal.pending:
-            await journal.commit()
-            if self.stepping.result is not None:
-                return True
-        journal.note(EntryKind.STARTED, decision.leaf.path, attempt=decision.attempt)
-        await journal.commit()
-        return True
-
     async def _undo(self, *, cancelled: bool = False) -> None:
         """Undo all that is left to undo, under a shield. What does not fit into the grace is given to recovery."""
         in_time = await run_shielded(self._backward, self.progress.definition.grace, cancelled=cancelled)
@@ -259,57 +269,23 @@ class Driver:
                 await self.suspend()
 
     async def _backward(self) -> None:
+        run = self.stepping.run
         while not self.progress.state.is_end:
             match decide(self.progress):
-                case Compensate() as decision:
-                    await self._compensate(decision)
-                case GiveUp(leaf, attempts, cause):
-                    self.journal.note(EntryKind.UNDO_FAILED, leaf.path, attempt=attempts, error=cause)
-                case Probe(leaf):
-                    await self.journal.commit()
-                    await self.stepping.probe(leaf)
-                case Park(path, reason):
-                    self.journal.note(EntryKind.PARKED, path, error=reason)
                 case Finish():
                     self.journal.note(EntryKind.COMPENSATED, error=self.progress.back[ROOT])
-                case Act() | Back() as decision:  # pragma: no cover - never decided below a BACK
-                    raise AssertionError(decision)
+                case Park(path, reason):
+                    run.parks.append(Parking(path, reason))
+                case decision:
+                    await self._lane.undo(decision)
+            if run.parks:
+                await self._park(run.parks[0])
         await self._end()
-
-    async def _compensate(self, decision: Compensate) -> None:
-        journal = self.journal
-        if not decision.intent_written:
-            if decision.not_before > journal.now():
-                await journal.commit(wait=(decision.not_before - journal.now()) / 1_000_000)
-                await sleep_until(journal.until(decision.not_before))
-            journal.note(EntryKind.UNDO_STARTED, decision.leaf.path, attempt=decision.attempt)
-        await journal.commit()
-        await self.stepping.compensate(decision)
 
     async def _end(self) -> None:
         if self.journal.pending or not self.journal.closed:
             await self.journal.commit()
         self._over = True
-
-    def _withdraw(self) -> None:
-        progress = self.progress
-        if self.stepping.in_call or progress.parked is not None or progress.end is not None:
-            return
-        leaf = uncalled(progress)
-        if leaf is not None:
-            self.journal.note(EntryKind.WITHDRAWN, leaf.path)
-
-    def _expired(self) -> bool:
-        deadline = self.stepping.deadline
-        return deadline != math.inf and current_time() >= deadline and can_go_back(self.progress)
-
-    def _expire(self) -> None:
-        progress = self.progress
-        timeout = progress.definition.timeout or 0.0
-        error = SagaTimeout(progress.definition.name, self.journal.saga_id, timeout)
-        self.stepping.error = error
-        self._withdraw()
-        self.journal.note(EntryKind.BACK, ROOT, error=f"{type(error).__name__}: {error}")
 
 
 def _cancelled_words(error: BaseException) -> str:

@@ -65,6 +65,22 @@ class NotStorable(AnysagaError, ValueError):
 
 
 @define(slots=False, eq=False, repr=False)
+class ContextConflict(AnysagaError, ValueError):
+    """Two branches of a Parallel changed the same `fields` of the context. The saga goes back."""
+
+    saga: str
+    saga_id: str
+    step: str
+    fields: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"saga {self.saga!r} ({self.saga_id}): step {self.step!r} changed {', '.join(self.fields)} of the context, "
+            "and so did another step of its Parallel: let each of them change fields of its own"
+        )
+
+
+@define(slots=False, eq=False, repr=False)
 class NotReadable(AnysagaError, ValueError):
     """A stored text does not fit the type it should become: the type changed, or the text was damaged."""
 

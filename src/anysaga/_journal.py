@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Awaitable
 from time import monotonic
-from typing import Any
 
 import anyio
 from anyio import CancelScope, current_time, get_cancelled_exc_class
@@ -12,7 +11,7 @@ from attrs import define, field
 
 from anysaga._errors import StaleFence, StorageUnavailable
 from anysaga._progress import Progress, apply
-from anysaga._records import Claim, Entry, EntryKind, NewSaga, Write
+from anysaga._records import Claim, Entry, EntryKind, NewSaga, Outcome, Write
 from anysaga._snapshot import fit_error
 from anysaga.abc import Storage
 
@@ -53,41 +52,67 @@ class Journal:
         """The point of the loop's clock that is the store's `moment` (µs)."""
         return current_time() + (moment - self.now()) / 1_000_000
 
-    def note(self, kind: EntryKind, path: str = "", *, error: str | None = None, **fields: Any) -> None:
-        """Say what happened. It counts at once here, and in the store with the next commit."""
+    def note(
+        self,
+        kind: EntryKind,
+        path: str = "",
+        *,
+        attempt: int = 0,
+        context: str | None = None,
+        response: str | None = None,
+        error: str | None = None,
+        outcome: Outcome | None = None,
+        wait: float | None = None,
+        duration: float | None = None,
+        caught: str | None = None,
+    ) -> None:
+        """Say what happened, in the words of `Entry`. It counts at once here, and in the store with the next commit."""
         self.seq += 1
-        error = None if error is None else fit_error(error)
-        at = 0 if fields.get("wait") is None else self.now()
-        entry = Entry(kind, path, seq=self.seq, fence=self.progress.fence, at=at, error=error, **fields)
+        said = None if error is None else fit_error(error)
+        at = 0 if wait is None else self.now()
+        fence = self.progress.fence
+        # In the order of its fields, since keywords cost a third more here.
+        entry = Entry(
+            kind, path, attempt, context, response, said, outcome, wait, duration, self.seq, fence, at, caught
+        )
         apply(self.progress, entry)
         self.pending.append(entry)
 
     async def create(self, new: NewSaga) -> bool:
         """Commit a new saga, whose entries are all that is noted. False, and nothing written, if its id is taken."""
         self.pending = []
-        with _shield(self.storage):
+        if self.storage.waits:
+            with CancelScope(shield=True):
+                self.claim = await self.storage.create(new)
+        else:
             self.claim = await self.storage.create(new)
         self._began = monotonic()
         self._owes = self.claim is not None
         self.closed = self.claim is None
         return not self.closed
 
-    async def commit(self, *, wait: float = 0.0, release: bool = False) -> None:
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that is noted is durable, so that `commit` has nothing to do."""
+        return not self.pending and not self._writing
+
+    def commit(self, *, wait: float = 0.0, release: bool = False) -> Awaitable[None]:
         """Make all that is noted durable, whatever is cancelled meanwhile.
 
         Raises `StaleFence` if another owner took the saga over, `StorageError` if the store failed for good; the
         journal is closed then.
         """
-        if not self.pending and not self._writing:
+        commit = self._commit_in_turn if self.storage.waits else self._commit
+        return commit(wait, release=release)
+
+    async def _commit_in_turn(self, wait: float, *, release: bool) -> None:
+        if self.is_settled:
             self._refuse_if_closed()
-            return
-        if not self.storage.waits:
-            await self._commit(wait=wait, release=release)
             return
         with CancelScope(shield=True):
             await self._wait_for_turn()
             try:
-                await self._commit(wait=wait, release=release)
+                await self._commit(wait, release=release)
             finally:
                 self._end_turn()
 
@@ -129,26 +154,13 @@ class Journal:
             self._written_event.set()
             self._written_event = None
 
-    async def _commit(self, *, wait: float, release: bool) -> None:
+    async def _commit(self, wait: float, *, release: bool) -> None:
         self._refuse_if_closed()
         if not self.pending:
             return
         entries, self.pending = tuple(self.pending), []
         write = Write(self.saga_id, self.progress.fence, entries, self.progress.state, wait, release)
         self.closed = True
-        await self._send(write)
-        self._written(write)
-
-    def _written(self, write: Write) -> None:
-        self.closed = write.frees
-        self._owes = not write.frees
-
-    def _refuse_if_closed(self) -> None:
-        if self.closed or (self.claim is not None and self.claim.lost):
-            self.closed, self._owes = True, False
-            raise StaleFence(self.saga_id, self.progress.fence)
-
-    async def _send(self, write: Write) -> None:
         cancelled: BaseException | None = None
         pauses = iter(RESEND_PAUSES)
         while True:
@@ -169,10 +181,12 @@ class Journal:
                 if cancelled is not None:
                     raise
                 cancelled = error
+        self.closed = write.frees
+        self._owes = not self.closed
         if cancelled is not None:
-            self._written(write)
             raise cancelled
 
-
-def _shield(storage: Storage) -> AbstractContextManager[object]:
-    return CancelScope(shield=True) if storage.waits else nullcontext()
+    def _refuse_if_closed(self) -> None:
+        if self.closed or (self.claim is not None and self.claim.lost):
+            self.closed, self._owes = True, False
+            raise StaleFence(self.saga_id, self.progress.fence)

@@ -16,19 +16,19 @@ from anysaga._snapshot import fit_error, redact
 class LiveContext:
     """The object that acts and undos receive.
 
-    `equals` is the JSON text that the object is known to be equal to, or None while nobody knows.
+    `equals` is the JSON text that the object is known to be equal to, or None while nobody knows. `where` is how
+    messages name the object.
     """
 
     definition: Definition
     value: Any
     equals: str | None = None
+    where: str = field(init=False)
     _shown: bool = field(default=False, init=False)
     _secrets_before: tuple[str, ...] = field(default=(), init=False)
 
-    @property
-    def where(self) -> str:
-        """How messages name it."""
-        return f"the context of saga {self.definition.name!r}"
+    def __attrs_post_init__(self) -> None:
+        self.where = f"the context of saga {self.definition.name!r}"
 
     def encode(self) -> str:
         """The object as it is now. Raises `NotStorable`."""
@@ -48,7 +48,8 @@ class LiveContext:
         if self.equals != text:
             self.definition.codec.restore(self.value, text, where=self.where)
             self.equals = text
-        self._secrets_before = self._secrets()
+        if self.definition.codec.has_secrets:
+            self._secrets_before = self._secrets()
 
     def touched(self) -> None:
         """Say that a step may have changed the object."""

@@ -46,11 +46,8 @@ class Opened:
         return SagaResult(self.saga_id, progress.state, self.context.value, tuple(self._steps()), reason)
 
     def _steps(self) -> list[StepResult[Any]]:
-        live = self.driver.stepping.results if self.driver is not None else {}
-        return [
-            live.get(leaf.path) or _stored_result(self, leaf.path)
-            for leaf in self.definition.steps[: self.progress.position]
-        ]
+        live = self.driver.stepping.run.results if self.driver is not None else {}
+        return [live.get(leaf.path) or _stored_result(self, leaf.path) for leaf in self.progress.chosen]
 
 
 async def open_saga(
@@ -120,15 +117,15 @@ async def _start(
     driver = Driver(journal, Stepping(definition, journal, steps, live))
     driver.plan_first()
     new = NewSaga(
-        saga_id=saga_id,
-        name=definition.name,
-        version=definition.version,
-        outline=definition.outline,
-        digest=digest(text),
-        context=text,
-        state=progress.state,
-        timeout=definition.timeout,
-        entries=tuple(journal.pending),
+        saga_id,
+        definition.name,
+        definition.version,
+        definition.outline,
+        digest(text),
+        text,
+        progress.state,
+        definition.timeout,
+        tuple(journal.pending),
     )
     if not await journal.create(new):
         return None

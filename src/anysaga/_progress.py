@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from attrs import define, field
 
-from anysaga._definition import Definition, Leaf
+from anysaga._definition import Definition
+from anysaga._errors import StepLost
+from anysaga._merging import clashes, merge
+from anysaga._nodes import ROOT, Above, Leaf, Node, is_below
 from anysaga._records import Entry, EntryKind, Outcome, SagaState
-
-ROOT = ""
-"""The path of the whole saga, where BACK stands when everything is undone."""
 
 
 @define(eq=False, repr=False)
@@ -24,8 +24,9 @@ class StepProgress:
     there is none: the current fence says that this owner has not called it yet, an older one that it was lost.
     `intent_before` is what `intent` was before the last STARTED, and a WITHDRAWN brings it back; so for `undo_intent`.
     `doubt` stays once an attempt was unknown, until one is done, a probe answers or a person does.
-    `wait` is the stored pause before the next attempt, None where the policy refuses one. `forgiven` attempts do not
-    count any more, because a person asked for a retry.
+    `wait` is the stored pause before the next attempt, None where the policy refuses one. `caught` is the path of the
+    primary that goes back if no other attempt follows. `forgiven` attempts do not count any more, because a person
+    asked for a retry.
     """
 
     attempts: int = 0
@@ -35,6 +36,7 @@ class StepProgress:
     doubt: bool = False
     probed: bool = False
     wait: float | None = None
+    caught: str | None = None
     ended_at: int = 0
     forgiven: int = 0
     error: str | None = None
@@ -64,12 +66,30 @@ class StepProgress:
 
 
 @define(eq=False, repr=False)
+class Copy:
+    """The context of one branch of a Parallel, as JSON text.
+
+    `origin` is what it was copied from: what differs from it is merged. `base` and `current` are those of `Progress`.
+    `merged` says that the branch is done, `goes_back` that its undo has begun.
+    """
+
+    origin: str
+    base: str
+    current: str
+    merged: bool = False
+    goes_back: bool = False
+
+
+@define(eq=False, repr=False)
 class Progress:
     """Where a saga stands, by its log.
 
-    `position` is the index of the first top-level step that is not DONE. `back` has the cause of going back for each
-    path that does. `to_undo` is a stack: its last step is undone next. `base` is the context that an act starts from,
-    `current` the one that an undo sees, both JSON text.
+    `position` is the index of the first top-level node that is not done. `back` has the cause of going back for each
+    path that does. No node from `undo_position` + 1 on has anything left to undo. `base` is the context that an act
+    starts from, `current` the one that an undo sees, both JSON text; a branch of a Parallel has a `Copy`. `open` are
+    the steps with an intent to act or to undo and no outcome of it. `done` and `undone` are in the order of the log;
+    what is undone stays in `done`. `snapshots` are contexts as they were when a Fallback or a Parallel began, by its
+    path.
     """
 
     definition: Definition
@@ -80,8 +100,14 @@ class Progress:
     position: int = 0
     pivot: str | None = None
     back: dict[str, str] = field(factory=dict)
-    started: list[str] = field(factory=list)
-    to_undo: list[str] = field(factory=list)
+    open: dict[str, Leaf] = field(factory=dict)
+    copies: dict[str, Copy] = field(factory=dict)
+    snapshots: dict[str, str] = field(factory=dict)
+    parts_done: dict[str, int] = field(factory=dict)
+    begun: bool = False
+    undo_position: int = -1
+    done: list[Leaf] = field(factory=list)
+    undone: list[str] = field(factory=list)
     given_up: dict[str, str] = field(factory=dict)
     parked: tuple[str, str] | None = None
     end: SagaState | None = None
@@ -94,6 +120,34 @@ class Progress:
             found = self.steps[path] = StepProgress()
         return found
 
+    def context_of(self, leaf: Leaf) -> Progress | Copy:
+        """Where the context is kept that a step works on."""
+        return self.copies[leaf.scope] if leaf.scope else self
+
+    def context_at(self, scope: str) -> Progress | Copy:
+        """Where the context of a scope is kept: a branch of a Parallel, or the whole saga."""
+        return self.copies[scope] if scope else self
+
+    def goes_back(self, leaf: Leaf) -> bool:
+        """Whether a step is below a BACK, so that it does not act any more."""
+        return any(path in self.back for path in leaf.backs)
+
+    def is_back(self, path: str) -> bool:
+        """Whether everything at a path goes back."""
+        return any(is_below(path, back) for back in self.back)
+
+    @property
+    def chosen(self) -> list[Leaf]:
+        """The steps that did the work: those that are done, without primaries that a fallback took over from."""
+        return [leaf for leaf in self.done if not any(path in self.back for path in leaf.backs[1:])]
+
+    def is_done(self, node: Node) -> bool:
+        """Whether a node did its work."""
+        if not isinstance(node, Leaf):
+            return self.parts_done.get(node.path, 0) == node.size
+        found = self.steps.get(node.path)
+        return found is not None and found.outcome is Outcome.DONE
+
     @property
     def state(self) -> SagaState:
         """The saga's state, as the store shows it."""
@@ -103,18 +157,12 @@ class Progress:
             return SagaState.PARKED
         if ROOT in self.back:
             return SagaState.COMPENSATING
-        return SagaState.RUNNING if self.started else SagaState.PENDING
+        return SagaState.RUNNING if self.begun else SagaState.PENDING
 
     @property
     def going_back(self) -> bool:
         """Whether the whole saga is being undone."""
         return ROOT in self.back
-
-    @property
-    def undone(self) -> list[str]:
-        """Names of the steps that were undone, the first undone first."""
-        paths = (path for path in reversed(self.started) if self.steps[path].undone)
-        return [self.definition.by_path[path].name for path in paths]
 
 
 def apply(progress: Progress, entry: Entry) -> None:
@@ -123,40 +171,62 @@ def apply(progress: Progress, entry: Entry) -> None:
 
 
 def _started(progress: Progress, entry: Entry) -> None:
-    step = progress.of(entry.path)
+    leaf, step = progress.definition.by_path[entry.path], progress.of(entry.path)
+    progress.begun = True
+    if leaf.above:
+        _enter(progress, leaf)
     if step.intent:
         step.doubt = True
-    if not step.attempts and entry.path not in progress.started[-1:]:
-        progress.started.append(entry.path)
     step.attempts = entry.attempt
     step.intent_before, step.intent = step.intent, entry.fence
     step.probed = False
+    progress.open[entry.path] = leaf
+
+
+def _enter(progress: Progress, leaf: Leaf) -> None:
+    """Remember the contexts that the nodes above a step began with, and give each branch its own."""
+    for above in leaf.above:
+        context = progress.context_at(above.scope)
+        snapshot = progress.snapshots.setdefault(above.path, context.base)
+        if above.parallel:
+            if above.branch not in progress.copies:
+                progress.copies[above.branch] = Copy(snapshot, snapshot, snapshot)
+        elif not above.falls_back and above.branch not in progress.snapshots:
+            progress.snapshots[above.branch] = context.base = context.current = snapshot
 
 
 def _checkpoint(progress: Progress, entry: Entry) -> None:
-    progress.base = progress.current = entry.context or progress.base
+    context = progress.context_of(progress.definition.by_path[entry.path])
+    context.base = context.current = entry.context or context.base
 
 
 def _done(progress: Progress, entry: Entry) -> None:
-    step = progress.of(entry.path)
+    leaf, step = progress.definition.by_path[entry.path], progress.of(entry.path)
     step.intent = 0
     step.doubt = False
     step.outcome = Outcome.DONE
     step.response = entry.response
     step.duration = entry.duration
-    progress.base = progress.current = entry.context or progress.base
-    _advance(progress)
+    progress.done.append(leaf)
+    progress.open.pop(entry.path, None)
+    context = progress.context_of(leaf)
+    context.base = context.current = entry.context or context.base
+    if not progress.goes_back(leaf):
+        _complete(progress, leaf)
 
 
 def _failed(progress: Progress, entry: Entry) -> None:
-    step = progress.of(entry.path)
+    leaf, step = progress.definition.by_path[entry.path], progress.of(entry.path)
     step.intent = 0
     step.doubt = step.doubt or entry.kind is EntryKind.UNKNOWN
     step.outcome = Outcome.UNKNOWN if step.doubt else Outcome.NOT_DONE
     step.wait = entry.wait
+    step.caught = entry.caught
     step.ended_at = entry.at
     step.error = entry.error
-    progress.current = entry.context or progress.base
+    progress.open.pop(entry.path, None)
+    context = progress.context_of(leaf)
+    context.current = entry.context or context.base
 
 
 def _withdrawn(progress: Progress, entry: Entry) -> None:
@@ -164,9 +234,11 @@ def _withdrawn(progress: Progress, entry: Entry) -> None:
     if step.undo_intent:
         step.undo_intent = step.undo_intent_before
         step.undo_attempts -= 1
-        return
-    step.intent = step.intent_before
-    step.attempts -= 1
+    else:
+        step.intent = step.intent_before
+        step.attempts -= 1
+    if not (step.intent or step.undo_intent):
+        progress.open.pop(entry.path, None)
 
 
 def _probed(progress: Progress, entry: Entry) -> None:
@@ -178,58 +250,84 @@ def _probed(progress: Progress, entry: Entry) -> None:
 
 def _settle(progress: Progress, entry: Entry) -> None:
     """A probe or a person says what became of a step in doubt."""
-    step = progress.of(entry.path)
-    if step.intent and not progress.going_back:
-        progress.current = progress.base
+    leaf, step = progress.definition.by_path[entry.path], progress.of(entry.path)
+    context, goes_back = progress.context_of(leaf), progress.goes_back(leaf)
+    was_done = step.outcome is Outcome.DONE
+    if step.intent:
+        step.caught = leaf.catcher(StepLost(leaf.name))
+        if not goes_back:
+            context.current = context.base
     step.intent = 0
     step.doubt = False
     step.outcome = entry.outcome
     step.wait = None
-    if entry.outcome is Outcome.DONE and not progress.going_back:
-        progress.base = progress.current
-        _advance(progress)
-    _drop_settled(progress)
+    progress.open.pop(entry.path, None)
+    if entry.outcome is Outcome.DONE and not (goes_back or was_done):
+        context.base = context.current
+        progress.done.append(leaf)
+        _complete(progress, leaf)
+    progress.undo_position = _top(progress)
 
 
 def _back(progress: Progress, entry: Entry) -> None:
     progress.parked = None
     progress.back[entry.path] = entry.error or ""
-    if entry.path != ROOT:
-        return
-    if any(progress.of(path).intent for path in progress.started[-1:]):
-        progress.current = progress.base
-    progress.to_undo = list(progress.started)
-    _drop_settled(progress)
+    progress.undo_position = _top(progress)
+    for path, leaf in progress.open.items():
+        if is_below(path, entry.path) and progress.of(path).intent:
+            context = progress.context_of(leaf)
+            context.current = context.base
+
+
+def _top(progress: Progress) -> int:
+    """The last node that may have begun."""
+    return min(progress.position, len(progress.definition.steps) - 1)
 
 
 def _undo_started(progress: Progress, entry: Entry) -> None:
-    step = progress.of(entry.path)
+    leaf, step = progress.definition.by_path[entry.path], progress.of(entry.path)
     step.undo_attempts = entry.attempt
     step.undo_intent_before, step.undo_intent = step.undo_intent, entry.fence
+    progress.open[entry.path] = leaf
+    if ROOT in progress.back:
+        progress.undo_position = leaf.place
+    for above in leaf.above:
+        if above.parallel and progress.is_back(above.branch):
+            _turn(progress, above)
+
+
+def _turn(progress: Progress, above: Above) -> None:
+    """A branch that goes back begins to be undone: if it was merged, in what became of the context since."""
+    copy = progress.copies[above.branch]
+    if copy.merged and not copy.goes_back:
+        copy.origin = copy.base = copy.current = progress.context_at(above.scope).current
+    copy.goes_back = True
 
 
 def _undone(progress: Progress, entry: Entry) -> None:
-    step = progress.of(entry.path)
+    leaf, step = progress.definition.by_path[entry.path], progress.of(entry.path)
     step.undo_intent = 0
     step.undone = True
-    progress.current = entry.context or progress.current
-    _drop_settled(progress)
+    progress.open.pop(entry.path, None)
+    progress.undone.append(leaf.name)
+    context = progress.context_of(leaf)
+    context.current = entry.context or context.current
+    for above in reversed(leaf.above):
+        if above.parallel and progress.is_back(above.branch):
+            copy, outer = progress.copies[above.branch], progress.context_at(above.scope)
+            outer.current = merge(copy.origin, outer.current, copy.current)
+            copy.origin = copy.current  # so that another undo in this branch does not bring it a second time
 
 
 def _undo_failed(progress: Progress, entry: Entry) -> None:
-    step = progress.of(entry.path)
+    leaf, step = progress.definition.by_path[entry.path], progress.of(entry.path)
     step.undo_intent = 0
     step.undo_wait = entry.wait
     step.ended_at = entry.at
     step.undo_error = entry.error
-    if progress.definition.on_undo_failure == "continue" and not _may_undo_again(progress, entry.path):
-        progress.to_undo.pop()
+    progress.open.pop(entry.path, None)
+    if progress.definition.on_undo_failure == "continue" and not may_undo(leaf, step, progress.fence):
         progress.given_up[entry.path] = entry.error or ""
-        _drop_settled(progress)
-
-
-def _may_undo_again(progress: Progress, path: str) -> bool:
-    return may_undo(progress.definition.by_path[path], progress.of(path), progress.fence)
 
 
 def may_undo(leaf: Leaf, step: StepProgress, fence: int) -> bool:
@@ -252,8 +350,9 @@ def _resolved(progress: Progress, entry: Entry) -> None:
     progress.parked = None
     step = progress.of(entry.path)
     _forgive_undo(progress, entry.path)
-    if entry.outcome is Outcome.NOT_DONE and step.undo_attempts:
+    if entry.outcome is Outcome.NOT_DONE and step.undo_attempts and not step.undone:
         step.undone = True
+        progress.undone.append(progress.definition.by_path[entry.path].name)
     _settle(progress, entry)
 
 
@@ -273,8 +372,8 @@ def _forgive_undo(progress: Progress, path: str) -> None:
     step.undo_forgiven = step.undo_attempts
     step.undo_wait = 0.0
     step.undo_intent = 0
-    if progress.given_up.pop(path, None) is not None:
-        progress.to_undo.append(path)
+    progress.given_up.pop(path, None)
+    progress.undo_position = _top(progress)
 
 
 def _ended(progress: Progress, entry: Entry) -> None:
@@ -287,26 +386,23 @@ def _note(progress: Progress, entry: Entry) -> None:
     """A remark for people; it changes nothing."""
 
 
-def _advance(progress: Progress) -> None:
-    leaves = progress.definition.steps
-    while progress.position < len(leaves):
-        leaf = leaves[progress.position]
-        found = progress.steps.get(leaf.path)
-        if found is None or found.outcome is not Outcome.DONE:
+def _complete(progress: Progress, leaf: Leaf) -> None:
+    """A step is done, and with it perhaps nodes above it: each branch of a Parallel is merged once it is done."""
+    above = list(leaf.above)
+    while above:
+        part = above.pop()
+        if part.parallel:
+            copy = progress.copies[part.branch]
+            outer = progress.context_at(part.scope)
+            outer.base = outer.current = merge(copy.origin, outer.base, copy.base)
+            copy.merged = True
+        done = progress.parts_done[part.path] = progress.parts_done.get(part.path, 0) + 1
+        if done < part.size:
             return
-        if leaf.pivot:
-            progress.pivot = leaf.name
-        progress.position += 1
-
-
-def _drop_settled(progress: Progress) -> None:
-    """Take steps off the stack that need no undo, so that its last one is always the next to undo."""
-    if not progress.going_back:
-        return
-    stack = progress.to_undo
-    by_path = progress.definition.by_path
-    while stack and not progress.of(stack[-1]).waits_for_undo(by_path[stack[-1]]):
-        stack.pop()
+        progress.snapshots.pop(part.path, None)
+    if leaf.pivot:
+        progress.pivot = leaf.name
+    progress.position += 1
 
 
 _FOLDS = {
@@ -329,3 +425,17 @@ _FOLDS = {
     EntryKind.ABANDONED: _ended,
     EntryKind.NOTE: _note,
 }
+
+
+def clashes_at(progress: Progress, leaf: Leaf, text: str) -> list[str]:
+    """The fields of the context that two branches of a Parallel would have changed, were this step done with `text`."""
+    for above in reversed(leaf.above):
+        if above.parallel:
+            copy, outer = progress.copies[above.branch], progress.context_at(above.scope)
+            fields = clashes(copy.origin, outer.base, text)
+            if fields:
+                return fields
+            text = merge(copy.origin, outer.base, text)
+        if progress.parts_done.get(above.path, 0) + 1 < above.size:
+            return []
+    return []

@@ -8,8 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING
 
-from attrs import define, field, frozen
+from attrs import define, field
+
+if TYPE_CHECKING:
+    from attrs import frozen as frozen  # noqa: PLC0414 - for other files, too
+else:
+    # Nobody changes a value, and type checkers hold that. Python is not asked to: making a frozen object takes four
+    # times as long, and a saga makes some thirty.
+    frozen = partial(define, unsafe_hash=True)
 
 MAX_SAGA_ID = 200
 """Characters a saga id may have."""
@@ -28,7 +37,12 @@ MAX_CLAIMS = 10
 
 
 class SagaState(StrEnum):
-    """Where a saga stands. `is_end` tells the states in which nothing drives it any more."""
+    """Where a saga stands.
+
+    `is_end` tells whether no worker picks the saga up: it is over, or (PARKED) waits for a person.
+    """
+
+    is_end: bool
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -38,13 +52,11 @@ class SagaState(StrEnum):
     PARKED = "PARKED"
     ABANDONED = "ABANDONED"
 
-    @property
-    def is_end(self) -> bool:
-        """Whether no worker picks the saga up: it is over, or (PARKED) waits for a person."""
-        return self not in LIVE_STATES
+    def __init__(self, value: str) -> None:
+        self.is_end = value not in ("PENDING", "RUNNING", "COMPENSATING")
 
 
-LIVE_STATES = frozenset({SagaState.PENDING, SagaState.RUNNING, SagaState.COMPENSATING})
+LIVE_STATES = frozenset(state for state in SagaState if not state.is_end)
 
 
 class Outcome(StrEnum):
@@ -102,7 +114,8 @@ class Entry:
     `response` is JSON text (DONE). `error` is what went wrong, in words, cut at `MAX_ERROR_BYTES`.
     `outcome` is the answer of a probe or of a person (PROBED, RESOLVED).
     `wait` (NOT_DONE, UNKNOWN, UNDO_FAILED): seconds until the next attempt may begin; None says that the policy
-    refuses another attempt after this error. `duration` is in seconds.
+    refuses another attempt after this error. `caught` (NOT_DONE, UNKNOWN): the path of the primary that goes back if
+    no other attempt follows, because its Fallback catches this error. `duration` is in seconds.
     `at` is set by the store when it commits.
     """
 
@@ -118,6 +131,7 @@ class Entry:
     seq: int = 0
     fence: int = 0
     at: int = 0
+    caught: str | None = None
 
     def stamped(self, at: int) -> Entry:
         """The same entry, committed at the moment `at`: `attrs.evolve`, in a quarter of its time."""
@@ -134,6 +148,7 @@ class Entry:
             self.seq,
             self.fence,
             at,
+            self.caught,
         )
 
 

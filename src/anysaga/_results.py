@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
-from attrs import frozen
-
-from anysaga._records import SagaState
+from anysaga._records import SagaState, frozen
 from anysaga._step import Step
 
 ContextT = TypeVar("ContextT")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import os
 import uuid
 from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+from anysaga._composites import Branch
 from anysaga._declaration import Declaration, compile_saga
 from anysaga._definition import DEFAULT_GRACE, Definition, UndoFailurePolicy
 from anysaga._errors import InvalidArgument
@@ -14,7 +16,6 @@ from anysaga._generics import arguments_of
 from anysaga._records import MAX_SAGA_ID
 from anysaga._results import SagaResult
 from anysaga._retry import Retry
-from anysaga._step import Step
 from anysaga._transaction import SagaTransaction
 from anysaga._wiring import Factories, container_of
 from anysaga.abc import Container, Storage
@@ -26,9 +27,9 @@ ContextT = TypeVar("ContextT")
 class Saga(Generic[ContextT]):
     """A transaction across services: steps in order, undone in reverse when one fails.
 
-    Declare one as a class with `steps`, or make one on the spot: ``Saga[Order](name="order", steps=[...])``. The
-    context is a plain attrs class or dataclass. What cannot work is refused when the class is declared, with a
-    `DefinitionError` that lists all problems.
+    Declare one as a class with `steps` (steps, `Fallback`s, `Parallel`s), or make one on the spot:
+    ``Saga[Order](name="order", steps=[...])``. The context is a plain attrs class or dataclass. What cannot work is
+    refused when the class is declared, with a `DefinitionError` that lists all problems.
 
     - `name`: part of what is stored; the class's name by default.
     - `version`: raise it when the meaning of the steps changes. A stored saga of another version, or with other steps,
@@ -49,7 +50,7 @@ class Saga(Generic[ContextT]):
 
     name: str = ""
     version: int = 1
-    steps: Sequence[type[Step[Any, Any]] | Step[Any, Any]] = ()
+    steps: Sequence[Branch] = ()
     timeout: float | None = None
     compensate_retry: Retry | None = None
     on_undo_failure: UndoFailurePolicy = "park"
@@ -67,7 +68,7 @@ class Saga(Generic[ContextT]):
         storage: Storage | None = None,
         container: Container | Factories | None = None,
         name: str | None = None,
-        steps: Sequence[type[Step[Any, Any]] | Step[Any, Any]] | None = None,
+        steps: Sequence[Branch] | None = None,
         version: int | None = None,
         timeout: float | None = None,
         compensate_retry: Retry | None = None,
@@ -130,7 +131,7 @@ class Saga(Generic[ContextT]):
         """
         if context is None and saga_id is None:
             raise InvalidArgument("context", None, "give a context to start with, or the saga_id of a stored saga")
-        identity = checked_id(saga_id if saga_id is not None else uuid.uuid4())
+        identity = _new_id() if saga_id is None else checked_id(saga_id)
         return SagaTransaction(self.definition, self._storage, self._container, context, identity)
 
     async def run(
@@ -144,6 +145,17 @@ class Saga(Generic[ContextT]):
         async with transaction:
             await transaction.run_to_end()
         return transaction.result
+
+
+def _new_id() -> str:
+    """As ``str(uuid.uuid4())``, in a third of its time."""
+    number = int.from_bytes(os.urandom(16), "big") & ~_UUID_FIXED_BITS | _UUID_4
+    text = f"{number:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+_UUID_FIXED_BITS = 0xF << 76 | 0b11 << 62
+_UUID_4 = 0x4 << 76 | 0b10 << 62
 
 
 def checked_id(saga_id: str | uuid.UUID) -> str:

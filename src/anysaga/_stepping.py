@@ -12,16 +12,18 @@ from attrs import define, field
 
 from anysaga._calls import UNLIMITED, Ended, How, Unlimited, call, native_cancellations
 from anysaga._current import CurrentStep, key_of
-from anysaga._decisions import Compensate
-from anysaga._definition import Definition, Leaf, is_outcome
-from anysaga._errors import CheckpointRefused, NotStorable, SagaTimeout, StaleFence, StepTimeout
+from anysaga._decisions import Back, Compensate
+from anysaga._definition import Definition, is_outcome
+from anysaga._errors import CheckpointRefused, ContextConflict, NotStorable, SagaTimeout, StaleFence, StepTimeout
 from anysaga._hosting import in_own_loop
 from anysaga._journal import Journal
 from anysaga._live_context import LiveContext
-from anysaga._progress import ROOT
-from anysaga._records import Claim, Entry, EntryKind, Outcome, SagaState, Write
+from anysaga._nodes import ROOT, Leaf
+from anysaga._progress import clashes_at
+from anysaga._records import Claim, EntryKind, Outcome
 from anysaga._results import StepResult
 from anysaga._retry import Retry
+from anysaga._run import Parking, Run
 from anysaga._shield import run_shielded
 from anysaga._step import Step
 
@@ -30,9 +32,8 @@ from anysaga._step import Step
 class Stepping:
     """Calls act, compensate and probe of a saga's steps.
 
-    `error` is the exception that made the saga go back, as the caller will see it. `deadline` is the saga's, on the
-    loop's clock. `in_call` says that a call began whose end is not noted. `drains` is set for workers: a cancellation
-    then waits `grace` for the act, and undoes nothing.
+    `context` is what they work on, `run` what all branches of the saga share. `deadline` is the saga's, on the loop's
+    clock. `drains` is set for workers: a cancellation then waits `grace` for the act, and undoes nothing.
     """
 
     definition: Definition
@@ -41,72 +42,79 @@ class Stepping:
     context: LiveContext
     drains: bool = False
     deadline: float = math.inf
-    error: BaseException | None = field(default=None, init=False)
-    result: StepResult[Any] | None = field(default=None, init=False)
-    results: dict[str, StepResult[Any]] = field(factory=dict, init=False)
-    in_call: bool = field(default=False, init=False)
+    run: Run = field(factory=Run)
     native_before: int = field(factory=native_cancellations, init=False)
-    _scope: CancelScope | None = field(default=None, init=False)
     _acting: CurrentStep | None = field(default=None, init=False)
 
     def watch_claim(self) -> Claim:
         """Have the running call cancelled once the claim is lost. Returns the claim."""
         claim = self._refuse_if_lost()
         if self.journal.storage.waits:
-            claim.watch(in_own_loop(self._stop))
+            claim.watch(in_own_loop(self.run.stop_calls))
         return claim
 
-    def _stop(self) -> None:
-        if self._scope is not None:
-            self._scope.cancel()
+    def branch(self, text: str) -> Stepping:
+        """The same for a branch of a Parallel, in whose task it is made: on a context of its own, made from `text`."""
+        value = self.definition.codec.decode(text, where=self.context.where)
+        context = LiveContext(self.definition, value, equals=text)
+        return Stepping(self.definition, self.journal, self.steps, context, self.drains, self.deadline, self.run)
 
-    async def act(self, leaf: Leaf, attempt: int) -> None:
-        """Call act, and note DONE, NOT_DONE or UNKNOWN. Raises the cancellation that ended it, after noting UNKNOWN."""
+    async def act(self, leaf: Leaf, attempt: int) -> Back | None:
+        """Call act, and note DONE, NOT_DONE or UNKNOWN. Raises the cancellation that ended it, after noting UNKNOWN.
+
+        Returns how to go back if no retry and no fallback may follow.
+        """
         progress = self.journal.progress
-        await self._confirm()
-        self.context.bring_to(progress.base)
+        await self.journal.storage.confirm(self._refuse_if_lost())
+        if leaf.above and progress.goes_back(leaf):
+            return None  # another branch failed meanwhile, and withdrew the intent
+        self.context.bring_to(progress.context_of(leaf).base)
         deadline = math.inf if leaf.pivot or progress.pivot else self.deadline
         outcome = Outcome.UNKNOWN if progress.of(leaf.path).doubt else None
-        current = self._current(leaf, "act", attempt, outcome)
-        self._acting = current
+        current = self._acting = self._current(leaf, "act", attempt, outcome)
         try:
             ended = await self._call(leaf, self.steps[leaf.path].act, current, deadline)
         finally:
             self._acting = None
-        await self._note_act(leaf, attempt, ended)
-        self.in_call = False
-        _raise_again(ended)
+        note = self._note_done if ended.how is How.RETURNED else self._note_not_returned
+        back = note(leaf, attempt, ended)
+        self.run.in_call.discard(leaf.path)
+        if ended.cancelled is not None:
+            raise ended.cancelled
+        return back
 
     async def compensate(self, decision: Compensate) -> None:
         """Call compensate, and note UNDONE or UNDO_FAILED. An undo that is cut short leaves its intent open."""
         leaf, attempt = decision.leaf, decision.attempt
-        await self._confirm()
-        self.context.bring_to(self.journal.progress.current)
+        await self.journal.storage.confirm(self._refuse_if_lost())
+        durable = self.journal.progress.context_of(leaf).current
+        self.context.bring_to(durable)
         current = self._current(leaf, "undo", attempt, decision.outcome)
         ended = await self._call(leaf, self.steps[leaf.path].compensate, current, math.inf)
-        if ended.how is How.RETURNED:
-            text = self._context_or_none(self.journal.progress.current)[0]
-            self.journal.note(EntryKind.UNDONE, leaf.path, attempt=attempt, context=text, duration=ended.duration)
-            self.in_call = False
-            _raise_again(ended)
-            return
         if ended.how in (How.CANCELLED, How.NOT_CALLED):
             _raise_again(ended)
+        if ended.how is How.RETURNED:
+            text = self._context_or_none(durable)[0]
+            self.journal.note(EntryKind.UNDONE, leaf.path, attempt=attempt, context=text, duration=ended.duration)
+        else:
+            self._note_undo_failed(leaf, attempt, ended)
+        self.run.in_call.discard(leaf.path)
+        _raise_again(ended)
+
+    def _note_undo_failed(self, leaf: Leaf, attempt: int, ended: Ended) -> None:
         error = self._own_error(leaf, ended)
         wait = self._wait(leaf.compensate_retry, attempt - self.journal.progress.of(leaf.path).undo_forgiven, error)
         self.context.touched()
         text = self.context.in_words(error)
         self.journal.note(EntryKind.UNDO_FAILED, leaf.path, attempt=attempt, error=text, wait=wait)
-        self.in_call = False
         if ended.how is How.STILL_RUNNING:
-            await self._park_running(leaf, ended)
-        _raise_again(ended)
+            self._park_running(leaf, ended)
 
     async def probe(self, leaf: Leaf) -> None:
         """Call probe, and note its answer. A probe that fails, or answers nonsense, has answered UNKNOWN."""
         progress = self.journal.progress
-        await self._confirm()
-        self.context.bring_to(progress.base)
+        await self.journal.storage.confirm(self._refuse_if_lost())
+        self.context.bring_to(progress.context_of(leaf).base)
         current = self._current(leaf, "act", progress.of(leaf.path).attempts, Outcome.UNKNOWN)
         ended = await self._call(leaf, self.steps[leaf.path].probe, current, math.inf)
         self.context.touched()
@@ -116,22 +124,23 @@ class Stepping:
         if not is_outcome(answer):
             answer = Outcome.UNKNOWN
             text = self.context.in_words(ended.error) if ended.error else "probe returned no Outcome"
+        clashing = clashes_at(progress, leaf, progress.context_of(leaf).current) if answer is Outcome.DONE else ()
+        if clashing:
+            answer, text = Outcome.UNKNOWN, f"it is done, but another step changed {', '.join(clashing)} as well"
         self.journal.note(EntryKind.PROBED, leaf.path, outcome=answer, error=text)
-        self.in_call = False
+        self.run.in_call.discard(leaf.path)
         _raise_again(ended)
 
-    async def save(self, leaf: Leaf, current: CurrentStep) -> None:
+    async def save(self, current: CurrentStep) -> None:
         """Make the context durable in the middle of an act."""
         if self._acting is not current:
-            raise CheckpointRefused(leaf.name, "its act has ended")
+            raise CheckpointRefused(current.step_name, "its act has ended")
         text = self.context.encode()
-        if text == self.journal.progress.base:
+        progress = self.journal.progress
+        if text == progress.context_of(progress.definition.by_path[current.path]).base:
             return
-        self.journal.note(EntryKind.CHECKPOINT, leaf.path, context=text)
+        self.journal.note(EntryKind.CHECKPOINT, current.path, context=text)
         await self.journal.commit()
-
-    async def _confirm(self) -> None:
-        await self.journal.storage.confirm(self._refuse_if_lost())
 
     def _refuse_if_lost(self) -> Claim:
         claim = self.journal.claim
@@ -140,142 +149,126 @@ class Stepping:
         return claim
 
     def _current(self, leaf: Leaf, verb: str, attempt: int, outcome: Outcome | None) -> CurrentStep:
-        saga_id = self.journal.saga_id
-        current = CurrentStep(
-            saga_id=saga_id,
-            saga_name=self.definition.name,
-            step_name=leaf.name,
-            path=leaf.path,
-            attempt=attempt,
-            key=key_of(saga_id, leaf.path, verb),
-            fence=self.journal.progress.fence,
-            outcome=outcome,
+        saga_id, path = self.journal.saga_id, leaf.path
+        return CurrentStep(
+            saga_id,
+            self.definition.name,
+            leaf.name,
+            path,
+            attempt,
+            key_of(saga_id, path, verb),
+            self.journal.progress.fence,
+            outcome,
+            self.save if verb == "act" else None,
         )
-        if verb == "act":
-            current._save = partial(self.save, leaf, current)
-        return current
 
     async def _call(self, leaf: Leaf, method: Callable[[Any], Any], current: CurrentStep, deadline: float) -> Ended:
         limit = deadline if leaf.timeout is None else min(deadline, current_time() + leaf.timeout)
+        scope: CancelScope | Unlimited = UNLIMITED
         if limit != math.inf or self.journal.storage.waits:
-            self._scope = CancelScope(deadline=limit)
-        self.in_call = True
+            scope = CancelScope(deadline=limit)
+            self.run.calls.add(scope)
+        progress = self.journal.progress
+        make = call
+        if self.drains and not progress.goes_back(leaf):
+            make = partial(_drained, partial(progress.goes_back, leaf))
+        self.run.in_call.add(leaf.path)
         self.context.touched()
         try:
-            ended = await self._call_in(self._scope or UNLIMITED, method, current)
+            ended = await make(
+                method,
+                self.context.value,
+                current,
+                scope,
+                grace=self.definition.grace,
+                native_before=self.native_before,
+            )
         finally:
-            self._scope = None
+            self.run.calls.discard(scope)
         if ended.how is not How.CANCELLED:
             self._refuse_if_lost()
         return ended
 
-    async def _call_in(
-        self, scope: CancelScope | Unlimited, method: Callable[[Any], Any], current: CurrentStep
-    ) -> Ended:
-        grace = self.definition.grace
-        make = partial(
-            call,
-            method,
-            self.context.value,
-            current=current,
-            scope=scope,
-            grace=grace,
-            native_before=self.native_before,
-        )
-        if not self.drains or self.journal.progress.going_back:
-            return await make()
-        ended: Ended | None = None
-
-        async def work() -> None:
-            nonlocal ended
-            ended = await make()
-
-        await run_shielded(work, grace)
-        return ended or Ended(How.CANCELLED)
-
-    async def _note_act(self, leaf: Leaf, attempt: int, ended: Ended) -> None:
-        if ended.how is How.RETURNED:
-            self._note_done(leaf, attempt, ended)
-            return
+    def _note_not_returned(self, leaf: Leaf, attempt: int, ended: Ended) -> Back | None:
+        progress = self.journal.progress
         if ended.how is How.NOT_CALLED and ended.cancelled is not None:
             self.journal.note(EntryKind.WITHDRAWN, leaf.path)
-            return
-        if ended.how is How.CANCELLED and self.drains:
+            return None
+        goes_back = progress.goes_back(leaf)
+        if ended.how is How.CANCELLED and self.drains and not goes_back:
             _raise_again(ended)
         error = self._own_error(leaf, ended)
+        self._note_failed(leaf, attempt, ended, error)
+        if ended.how is How.CANCELLED:
+            return None
+        self.run.failed(leaf, error)
+        if ended.how is How.STILL_RUNNING:
+            self._park_running(leaf, ended)
+        return Back(ROOT, self.context.in_words(error)) if isinstance(error, SagaTimeout) and not goes_back else None
+
+    def _note_failed(self, leaf: Leaf, attempt: int, ended: Ended, error: BaseException) -> None:
+        progress = self.journal.progress
         clean = ended.how is How.NOT_CALLED or (ended.how is How.RAISED and leaf.is_clean(error))
-        expired = isinstance(error, SagaTimeout)
-        forgiven = self.journal.progress.of(leaf.path).forgiven
-        wait = None if expired else self._wait(leaf.retry, attempt - forgiven, error)
-        text, problem = self._context_or_none(self.journal.progress.base)
+        forgiven = progress.of(leaf.path).forgiven
+        final = isinstance(error, SagaTimeout)
+        text, problem = self._context_or_none(progress.context_of(leaf).base)
         self.journal.note(
             EntryKind.NOT_DONE if clean else EntryKind.UNKNOWN,
             leaf.path,
             attempt=attempt,
             context=text,
             error=self.context.in_words(error) + problem,
-            wait=wait,
+            wait=None if final else self._wait(leaf.retry, attempt - forgiven, error),
             duration=ended.duration,
+            caught=None if final or ended.how is How.CANCELLED else leaf.catcher(error),
         )
-        if ended.how is How.CANCELLED:
-            return
-        self.error = error
-        if expired:
-            self.journal.note(EntryKind.BACK, ROOT, error=self.context.in_words(error))
-        if ended.how is How.STILL_RUNNING:
-            await self._park_running(leaf, ended)
 
-    def _note_done(self, leaf: Leaf, attempt: int, ended: Ended) -> None:
+    def _note_done(self, leaf: Leaf, attempt: int, ended: Ended) -> Back | None:
         progress = self.journal.progress
         try:
             response = leaf.encode_response(ended.value)
             text = self.context.encode()
-        except NotStorable as error:
-            self._note_not_storable(leaf, attempt, error)
-            return
+            self._refuse_clashes(leaf, text)
+        except (NotStorable, ContextConflict) as error:
+            return self._note_not_kept(leaf, attempt, error)
         self.journal.note(
             EntryKind.DONE,
             leaf.path,
             attempt=attempt,
-            context=None if text == progress.base else text,
+            context=None if text == progress.context_of(leaf).base else text,
             response=response,
             duration=ended.duration,
         )
-        self.result = self.results[leaf.path] = StepResult(
-            saga_id=self.journal.saga_id,
-            step_name=leaf.name,
-            step_type=leaf.type,
-            response=ended.value,
-            attempts=attempt,
-            duration=ended.duration,
-        )
+        if not (leaf.above and progress.goes_back(leaf)):
+            result = StepResult(
+                self.journal.saga_id, leaf.name, leaf.type, ended.value, attempt, ended.duration, leaf.source
+            )
+            self.run.done(leaf, result)
+        return None
 
-    def _note_not_storable(self, leaf: Leaf, attempt: int, error: NotStorable) -> None:
+    def _refuse_clashes(self, leaf: Leaf, text: str) -> None:
+        progress = self.journal.progress
+        if not leaf.scope or progress.goes_back(leaf):
+            return
+        fields = clashes_at(progress, leaf, text)
+        if fields:
+            raise ContextConflict(self.definition.name, self.journal.saga_id, leaf.name, tuple(fields))
+
+    def _note_not_kept(self, leaf: Leaf, attempt: int, error: NotStorable | ContextConflict) -> Back | None:
         """The act took effect, and its result cannot be kept: no retry can mend that, so the saga goes back."""
         progress = self.journal.progress
-        text, problem = self._context_or_none(progress.base)
+        text, problem = self._context_or_none(progress.context_of(leaf).base)
         words = self.context.in_words(error)
-        self.error = error
+        self.run.failed(leaf, error)
         self.journal.note(EntryKind.UNKNOWN, leaf.path, attempt=attempt, context=text, error=words + problem)
         if leaf.pivot or progress.pivot is not None:
-            self.journal.note(EntryKind.PARKED, leaf.path, error=f"what the step made cannot be stored: {words}")
-            return
-        self.journal.note(EntryKind.BACK, ROOT, error=f"step {leaf.name!r} failed: {words}")
+            self.run.parks.append(Parking(leaf.path, f"what the step made cannot be stored: {words}"))
+            return None
+        return Back(ROOT, f"step {leaf.name!r} failed: {words}")
 
-    async def _park_running(self, leaf: Leaf, ended: Ended) -> None:
+    def _park_running(self, leaf: Leaf, ended: Ended) -> None:
         reason = f"its thread is still running {self.definition.grace:g} seconds after it was asked to end"
-        self.journal.note(EntryKind.PARKED, leaf.path, error=reason)
-        if ended.thread is None:
-            return
-        await self.journal.commit()
-        journal = self.journal
-        seq, fence = journal.seq + 1, journal.progress.fence
-
-        def tell(sentence: str) -> None:
-            note = Entry(EntryKind.NOTE, leaf.path, error=sentence, seq=seq, fence=fence)
-            journal.storage.defer(Write(journal.saga_id, fence, (note,), SagaState.PARKED))
-
-        ended.thread.when_ended(tell)
+        self.run.parks.append(Parking(leaf.path, reason, ended.thread))
 
     def _own_error(self, leaf: Leaf, ended: Ended) -> BaseException:
         """The exception that the caller will see for this end."""
@@ -310,6 +303,27 @@ class Stepping:
         except NotStorable as error:
             return None, f" (its context was not kept: {self.context.in_words(error)})"
         return (None if text == durable else text), ""
+
+
+async def _drained(
+    gives_up: Callable[[], bool],
+    method: Callable[[Any], Any],
+    context: Any,
+    current: CurrentStep,
+    scope: CancelScope | Unlimited,
+    *,
+    grace: float,
+    native_before: int,
+) -> Ended:
+    """As `call`, for a worker that is asked to stop: it waits for the act for its grace, unless `gives_up`."""
+    ended: Ended | None = None
+
+    async def work() -> None:
+        nonlocal ended
+        ended = await call(method, context, current, scope, grace=grace, native_before=native_before)
+
+    await run_shielded(work, grace, ask=gives_up)
+    return ended or Ended(How.CANCELLED)
 
 
 def _raise_again(ended: Ended) -> None:

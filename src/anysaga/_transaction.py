@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import types
 import warnings
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, Self, TypeVar
 
 from anyio import get_cancelled_exc_class
@@ -89,9 +88,12 @@ class SagaTransaction(Generic[ContextT]):
         driver = self._driver("cannot be run")
         if driver is None:
             return
-        with self._turn(driver):
+        self._begin_turn()
+        try:
             while await driver.advance() is not None:
                 continue
+        finally:
+            self._end_turn(driver)
 
     async def abort(self, reason: str = "aborted on purpose") -> None:
         """Undo the saga. The iteration ends, and leaving ``async with`` is quiet.
@@ -101,8 +103,11 @@ class SagaTransaction(Generic[ContextT]):
         driver = self._driver("cannot be aborted")
         if driver is None:
             return
-        with self._turn(driver):
+        self._begin_turn()
+        try:
             await driver.abort(reason)
+        finally:
+            self._end_turn(driver)
         if self.state is SagaState.PARKED:
             raise driver.end_error()
 
@@ -110,8 +115,11 @@ class SagaTransaction(Generic[ContextT]):
         """Give the saga back as it is, on purpose: it can be resumed by its id, here or elsewhere."""
         driver = self._driver("cannot be suspended")
         if driver is not None:
-            with self._turn(driver):
+            self._begin_turn()
+            try:
                 await driver.suspend()
+            finally:
+                self._end_turn(driver)
         self._suspended = True
 
     async def __aenter__(self) -> Self:
@@ -135,8 +143,11 @@ class SagaTransaction(Generic[ContextT]):
         driver = self._driver("cannot be iterated")
         if driver is None:
             raise StopAsyncIteration
-        with self._turn(driver):
+        self._begin_turn()
+        try:
             result = await driver.advance()
+        finally:
+            self._end_turn(driver)
         if result is None:
             raise StopAsyncIteration
         driver.stepping.context.show()
@@ -163,18 +174,16 @@ class SagaTransaction(Generic[ContextT]):
         if opened is not None and opened.driver is not None and not self._left:
             opened.driver.drop()
 
-    @contextmanager
-    def _turn(self, driver: Driver) -> Iterator[None]:
-        """One use of the driver. A second one beside it could undo a step, or give it to others, while it acts."""
+    def _begin_turn(self) -> None:
+        """Begin to use the driver. A second use beside it could undo a step, or give it to others, while it acts."""
         if self._busy:
             raise TransactionMisused(self._definition.name, _TWO_TASKS)
         self._busy = True
-        try:
-            yield
-        finally:
-            self._busy = False
-            if self._left:
-                driver.drop()
+
+    def _end_turn(self, driver: Driver) -> None:
+        self._busy = False
+        if self._left:
+            driver.drop()
 
     def _leave_busy(self, exc: BaseException | None) -> None:
         """Another task is still inside the saga: it is left alone, and its end gives the saga back."""
@@ -218,12 +227,12 @@ class SagaTransaction(Generic[ContextT]):
         if self._left:
             raise TransactionMisused(self._definition.name, f"{problem} after its end")
         driver = opened.driver
-        return None if driver is None or driver.is_over else driver
+        return None if driver is None or driver.is_exhausted else driver
 
 
 async def wire_steps(definition: Definition, scope: Scope) -> dict[str, Step[Any, Any]]:
     """Make all steps of a saga from a container's scope, by path."""
     return {
         leaf.path: await wire(leaf.step, scope) if isinstance(leaf.step, type) else leaf.step
-        for leaf in definition.steps
+        for leaf in definition.leaves
     }

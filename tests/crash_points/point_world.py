@@ -160,7 +160,7 @@ class World:
             self.problems.append(f"I3: {verb} of {step.step_name} under the old fence {step.fence}")
 
     def _check_completed(self) -> None:
-        steps = {leaf.name for leaf in self.definition.steps}
+        steps = {leaf.name for leaf in self.definition.leaves}
         done = {effect.step for effect in self.effects if effect.key in self.live}
         if done != steps:
             self.problems.append(f"I1: completed, and the live effects are {sorted(done)}")

@@ -12,10 +12,11 @@ from point_shapes import FailsAtTheEnd, HasAPivot, RetriesWell, SavesInTheMiddle
 from test_zombies import run_with_a_zombie
 
 from anysaga import _decisions, _driver, _progress, _stepping
-from anysaga._definition import Leaf
 from anysaga._driver import Driver
 from anysaga._journal import Journal
+from anysaga._lane import Lane
 from anysaga._live_context import LiveContext
+from anysaga._nodes import Leaf
 from anysaga._progress import StepProgress
 from anysaga._records import EntryKind, Outcome, SagaState
 from anysaga.storages._shelf import Shelf, StoredSaga
@@ -26,25 +27,25 @@ Patch = pytest.MonkeyPatch
 
 
 def intent_after_the_act(patch: Patch) -> None:
-    async def ready(self: Driver, decision: _decisions.Act) -> bool:
+    async def prepare(self: Lane, decision: _decisions.Act) -> bool:
         if not decision.intent_written:
             if self.journal.pending:
                 await self.journal.commit()
-            if self.stepping.result is not None:
+            if self.stepping.run.fresh:
                 return True
-            self.journal.note(EntryKind.STARTED, decision.leaf.path, attempt=decision.attempt)
+            self.intend(decision)
         return True
 
-    patch.setattr(Driver, "_ready", ready)
+    patch.setattr(Lane, "prepare", prepare)
     patch.setattr(Driver, "plan_first", lambda _: None)
 
 
 def undo_before_its_intent_is_durable(patch: Patch) -> None:
-    async def compensate(self: Driver, decision: _decisions.Compensate) -> None:
+    async def compensate(self: Lane, decision: _decisions.Compensate) -> None:
         self.journal.note(EntryKind.UNDO_STARTED, decision.leaf.path, attempt=decision.attempt)
         await self.stepping.compensate(decision)
 
-    patch.setattr(Driver, "_compensate", compensate)
+    patch.setattr(Lane, "_compensate", compensate)
 
 
 def context_is_not_restored(patch: Patch) -> None:
@@ -61,13 +62,11 @@ def context_of_a_done_step_is_dropped(patch: Patch) -> None:
 
 
 def undo_goes_forward(patch: Patch) -> None:
-    back = _progress._FOLDS[EntryKind.BACK]
+    def forwards(progress: _progress.Progress) -> _decisions.Decision:
+        undos = (_decisions.decide_undo(progress, node) for node in progress.definition.steps)
+        return next((undo for undo in undos if undo is not None), None) or _decisions._all_undone(progress)
 
-    def reversed_back(progress: _progress.Progress, entry: Any) -> None:
-        back(progress, entry)
-        progress.to_undo.reverse()
-
-    patch.setitem(_progress._FOLDS, EntryKind.BACK, reversed_back)
+    patch.setattr(_decisions, "_backward", forwards)
 
 
 def unknown_steps_are_not_undone(patch: Patch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from threading import RLock
 from typing import Any, Generic, TypeVar, get_origin
 
@@ -9,10 +10,10 @@ from anysaga._errors import NotReadable, NotStorable
 
 from ._converter import Hooks
 from ._fields import fields_of, has_fields, hidden_state
-from ._misfit import TOO_DEEP, Misfit, type_name
+from ._misfit import TOO_DEEP, Misfit, Write, type_name
 from ._records import refill
 from ._secrets import find_secrets, has_secrets, is_marked
-from ._text import dumps, loads, read_text, write_text
+from ._text import NUL_ESCAPED, check_characters, dumps, loads, quick_dumps, read_text, write_text
 
 T = TypeVar("T")
 
@@ -26,34 +27,45 @@ class Codec(Generic[T]):
     `_collections`, `_unions`, `_records`) list them. `where` begins the path in
     an error; errors name fields and types, never a value, and have no cause that could.
 
-    `dumps` and `loads` are the JSON library in use; another one may be set on a subclass.
+    Where orjson is installed it writes the text, with the same letters as the standard library.
     """
 
-    dumps = staticmethod(dumps)
-    loads = staticmethod(loads)
-
     def __init__(self, kind: Any) -> None:
-        hooks = Hooks()
+        hooks = Hooks(hurry=True)
         self._kind = kind
         self._write = hooks.writer(kind)
+        self._dumps = dumps if hooks.has_floats else quick_dumps()
         self._read = hooks.reader(kind)
         self._all_secret = is_marked(kind)
-        self._has_secrets = has_secrets(kind)
+        self.has_secrets = has_secrets(kind)
         self._fields = fields_of(kind) if has_fields(kind) else ()
         self._hidden = hidden_state(get_origin(kind) or kind, self._fields) if has_fields(kind) else ()
 
     def encode(self, value: T, /, *, where: str) -> str:
         """JSON text of a value, at most `MAX_CONTEXT_BYTES` bytes and `MAX_NESTING` levels. Raises `NotStorable`."""
         try:
-            return write_text(self._write(value), self.dumps)
-        except Exception as error:  # noqa: BLE001 - a property, a default or a hash of the user's may raise anything
+            text = write_text(self._write(value), self._dumps)
+            return text if text.isascii() and NUL_ESCAPED not in text else check_characters(text)
+        except Exception:  # noqa: BLE001, S110 - what it was is found out with care, and outside of this `except`
+            pass
+        return self._encode_with_care(value, where)
+
+    @cached_property
+    def _write_with_care(self) -> Write:
+        return Hooks().writer(self._kind)
+
+    def _encode_with_care(self, value: T, where: str) -> str:
+        """The same, with a look at each single value: says where the trouble is, or that there is none."""
+        try:
+            return write_text(self._write_with_care(value), dumps)
+        except Exception as error:  # noqa: BLE001 - as above
             path, reason = _explain(error)
         raise NotStorable(where + path, reason)
 
     def decode(self, text: str, /, *, where: str) -> T:
         """The value of a JSON text that `encode` wrote. Raises `NotReadable`; imports and calls nothing it names."""
         try:
-            value: T = self._read(read_text(text, self.loads))
+            value: T = self._read(read_text(text, loads))
         except Exception as error:  # noqa: BLE001 - a property, a default or a hash of the user's may raise anything
             path, reason = _explain(error)
         else:
@@ -72,7 +84,7 @@ class Codec(Generic[T]):
 
     def secrets(self, value: T, /) -> tuple[str, ...]:
         """The text of every value in a field marked `secret`, also inside of it. Free where the type has none."""
-        return find_secrets(value, all_of_it=self._all_secret) if self._has_secrets else ()
+        return find_secrets(value, all_of_it=self._all_secret) if self.has_secrets else ()
 
 
 def _explain(error: Exception) -> tuple[str, str]:

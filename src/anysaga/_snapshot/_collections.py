@@ -25,6 +25,10 @@ class Hooks(Protocol):
 
     def reader(self, kind: Any, /) -> Read: ...
 
+    def spared(self, kind: Any, /) -> frozenset[type]:
+        """Classes whose values `writer(kind)` gives back as they are, so that those who hurry need not call it."""
+        ...
+
 
 def is_list(kind: Any) -> bool:
     return (get_origin(kind) or kind) is list
@@ -33,7 +37,7 @@ def is_list(kind: Any) -> bool:
 def write_list(kind: Any, hooks: Hooks) -> Write:
     with under("[]"):
         write = hooks.writer(_part(kind))
-    return _list_writer(list, write)
+    return _list_writer(list, write, hooks.spared(_part(kind)))
 
 
 def read_list(kind: Any, hooks: Hooks) -> Read:
@@ -47,7 +51,7 @@ def is_set(kind: Any) -> bool:
 def write_set(kind: Any, hooks: Hooks) -> Write:
     with under("[]"):
         write = hooks.writer(_part(kind))
-    write_parts = _list_writer(get_origin(kind) or kind, write)
+    write_parts = _list_writer(get_origin(kind) or kind, write, hooks.spared(_part(kind)))
     # These are all strings or all numbers once written; a mix needs an order of its own.
     key = None if bare(_part(kind)) in LEAVES else dumps
 
@@ -79,7 +83,7 @@ def write_tuple(kind: Any, hooks: Hooks) -> Write:
     if parts is None:
         with under("[]"):
             write = hooks.writer(_part(kind))
-        return _list_writer(tuple, write)
+        return _list_writer(tuple, write, hooks.spared(_part(kind)))
     writers = []
     for index, part in enumerate(parts):
         with under(f"[{index}]"):
@@ -139,12 +143,17 @@ def write_dict(kind: Any, hooks: Hooks) -> Write:
     with under("[]"):
         write = hooks.writer(value_kind)
     as_pairs = bare(key_kind) is not str
+    keys, items = hooks.spared(key_kind), hooks.spared(value_kind)
 
     def write_pairs(value: dict[Any, Any]) -> list[Any]:
         return [[write_key(key), write(item)] for key, item in value.items()]
 
     def write_object(value: dict[Any, Any]) -> dict[str, Any]:
-        return {write_key(key): write(item) for key, item in value.items()}
+        plain: dict[str, Any] = {}
+        for key, item in value.items():
+            name: Any = key if key.__class__ in keys else write_key(key)
+            plain[name] = item if item.__class__ in items else write(item)
+        return plain
 
     write_parts = write_pairs if as_pairs else write_object
 
@@ -187,12 +196,12 @@ def read_dict(kind: Any, hooks: Hooks) -> Read:
     return read_hook
 
 
-def _list_writer(cls: Any, write: Write) -> Write:
+def _list_writer(cls: Any, write: Write, spared: frozenset[type]) -> Write:
     def write_hook(value: Any) -> list[Any]:
         if not isinstance(value, cls):
             raise unexpected(cls.__name__, value)
         try:
-            return [write(part) for part in value]
+            return [part if part.__class__ in spared else write(part) for part in value]
         except Misfit as misfit:
             raise misfit.under("[]") from None
 

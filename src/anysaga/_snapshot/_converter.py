@@ -13,14 +13,20 @@ from cattrs import Converter
 
 from . import _collections, _records, _unions
 from ._fields import bare, has_fields, is_named_tuple, refusal
-from ._leaves import LEAVES, enum_hooks, is_enum, literal_hooks, read_plain, write_plain
+from ._leaves import AS_THEY_ARE, LEAVES, enum_hooks, is_enum, literal_hooks, read_plain, write_plain
 from ._misfit import Read, Write
 
 
 class Hooks:
-    """The hooks of one codec. Not shared between codecs, so that a type that fails leaves nothing half-made behind."""
+    """The hooks of one codec. Not shared between codecs, so that a type that fails leaves nothing half-made behind.
 
-    def __init__(self) -> None:
+    Those in a hurry leave it to the caller to look for characters that no store takes, in the whole text at once.
+    `has_floats` tells, once a writer is made, whether what it writes may have floats.
+    """
+
+    def __init__(self, *, hurry: bool = False) -> None:
+        self.has_floats = False
+        self._hurry = hurry
         self._converter = Converter()
         self._open: dict[tuple[str, Any], Callable[..., Any]] = {}
         for leaf, (write, read) in LEAVES.items():
@@ -34,6 +40,7 @@ class Hooks:
         kind = _supported(kind)
         if is_enum(kind):
             return enum_hooks(kind)[0]
+        self.has_floats = self.has_floats or kind is float or _is_any(kind)
         return self._converter.get_unstructure_hook(kind)
 
     def reader(self, kind: Any, /) -> Read:
@@ -42,6 +49,13 @@ class Hooks:
         if is_enum(kind):
             return enum_hooks(kind)[1]
         return self._converter.get_structure_hook(kind)
+
+    def spared(self, kind: Any, /) -> frozenset[type]:
+        """Classes whose values the writer of `kind` would give back as they are. None without hurry."""
+        kind = bare(kind)
+        if not self._hurry:
+            return frozenset()
+        return _unions.spared_in_union(kind, self) if _unions.is_union(kind) else AS_THEY_ARE.get(kind, frozenset())
 
     def _register(self, fits: Callable[[Any], bool], write_format: Any, read_format: Any) -> None:
         self._converter.register_unstructure_hook_factory(fits, lambda kind: self._once("write", kind, write_format))

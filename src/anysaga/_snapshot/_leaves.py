@@ -207,6 +207,12 @@ LEAVES: MappingProxyType[type, tuple[Write, Read]] = MappingProxyType(
 )
 
 
+AS_THEY_ARE: MappingProxyType[type, frozenset[type]] = MappingProxyType(
+    {cls: frozenset({cls}) for cls in (str, int, bool, type(None))}
+)
+"""Leaves whose own values are written as they are. Characters of a str are then for somebody else to check."""
+
+
 def is_enum(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Enum)
 

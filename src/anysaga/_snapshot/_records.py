@@ -33,7 +33,7 @@ def write_class(kind: Any, hooks: Hooks) -> Write:
     cls: Any = get_origin(kind) or kind
     if cls.__new__ is not object.__new__:
         raise Misfit(f"{cls.__name__} has a __new__ of its own, so it could not be read back")
-    writers = _writers(kind, hooks)
+    writers = [(name, write, hooks.spared(kind)) for name, kind, write in _writers(kind, hooks)]
 
     def write_hook(value: Any) -> dict[str, Any]:
         if value.__class__ is not cls:
@@ -41,8 +41,9 @@ def write_class(kind: Any, hooks: Hooks) -> Write:
         plain: dict[str, Any] = {}
         name = ""
         try:
-            for name, write in writers:
-                plain[name] = write(getattr(value, name))
+            for name, write, spared in writers:
+                part = getattr(value, name)
+                plain[name] = part if part.__class__ in spared else write(part)
         except Misfit as misfit:
             raise misfit.under(f".{name}") from None
         except AttributeError:
@@ -108,7 +109,7 @@ def refill(target: Any, source: Any, fields: tuple[Field, ...], hidden: tuple[st
 def write_typed_dict(kind: Any, hooks: Hooks) -> Write:
     if any(is_secret(field) for field in fields_of(kind)):
         raise Misfit("a dict cannot hide a secret: mark it in an attrs class or a dataclass")
-    writers = dict(_writers(kind, hooks))
+    writers = {name: write for name, _, write in _writers(kind, hooks)}
     required = _required(kind)
 
     def write_hook(value: Any) -> dict[str, Any]:
@@ -147,18 +148,19 @@ def _each_key(values: dict[Any, Any], hooks: dict[str, Callable[..., Any]], requ
 
 
 def write_named_tuple(kind: Any, hooks: Hooks) -> Write:
-    return fixed_writer(kind, [write for _, write in _writers(kind, hooks)])
+    return fixed_writer(kind, [write for _, _, write in _writers(kind, hooks)])
 
 
 def read_named_tuple(kind: Any, hooks: Hooks) -> Read:
     return fixed_reader(kind, [hooks.reader(field.kind) for field in fields_of(kind)], kind._make)
 
 
-def _writers(kind: Any, hooks: Hooks) -> list[tuple[str, Write]]:
+def _writers(kind: Any, hooks: Hooks) -> list[tuple[str, Any, Write]]:
+    """The name, the type and the hook of each field."""
     writers = []
     for field in fields_of(kind):
         with under(f".{field.name}"):
-            writers.append((field.name, hooks.writer(field.kind)))
+            writers.append((field.name, field.kind, hooks.writer(field.kind)))
     return writers
 
 

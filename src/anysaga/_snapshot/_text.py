@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import json.encoder
 import re
-from collections.abc import Iterable
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any, NoReturn, Protocol
 
 from anysaga._errors import NotReadable
 from anysaga._records import MAX_CONTEXT_BYTES, MAX_ERROR_BYTES, MAX_NESTING
 
-from ._misfit import NOT_FINITE, TOO_BIG, TOO_DEEP, TOO_LONG_NUMBER, Misfit
+from ._misfit import NOT_FINITE, NUL, SURROGATE, TOO_BIG, TOO_DEEP, TOO_LONG_NUMBER, Misfit
 
 CUT_MARK = " [cut]"
+NUL_ESCAPED = "\\u0000"
 
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -21,7 +24,7 @@ def _refuse_constant(_: str) -> NoReturn:
     raise Misfit(NOT_FINITE)
 
 
-# check_circular is off because the hooks build a fresh tree. Both are made once: json.dumps would make one a call.
+# check_circular is off because the hooks build a fresh tree.
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
 _canonical = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant)
@@ -34,9 +37,22 @@ def write_text(plain: Any, dumps: Any) -> str:
     except ValueError:
         # Hooks have refused NaN, so what is left is the limit on the digits of an int.
         raise Misfit(TOO_LONG_NUMBER) from None
-    check_size(text)
-    if _may_be_deep(text):
+    if len(text) * 4 > MAX_CONTEXT_BYTES:
+        check_size(text)
+    if text.count("[") + text.count("{") > MAX_NESTING:
         _check_nesting(plain)
+    return text
+
+
+def check_characters(text: str) -> str:
+    """The text, if it surely has neither a NUL character nor a lone surrogate. The `Misfit` may be a false alarm."""
+    if NUL_ESCAPED in text:
+        raise Misfit(NUL)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise Misfit(SURROGATE) from None
     return text
 
 
@@ -49,14 +65,49 @@ def read_text(text: str, loads: Any) -> Any:
         raise Misfit("it is not JSON") from None
     except ValueError:
         raise Misfit(TOO_LONG_NUMBER) from None
-    if _may_be_deep(text):
+    if text.count("[") + text.count("{") > MAX_NESTING:
         _check_nesting(plain)
     return plain
 
 
 def dumps(plain: Any) -> str:
     """Compact JSON text of plain values."""
-    return _encoder.encode(plain)
+    return "".join(_encode(plain, 0))
+
+
+def _make_encode() -> Callable[[Any, int], Iterable[str]]:
+    """The encoder in C, made once: `JSONEncoder.encode` makes one a call, which costs as much as the work itself."""
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return lambda plain, _: (_encoder.encode(plain),)
+    no = False  # neither sorted keys, nor skipped ones, nor NaN
+    encode: Callable[[Any, int], Iterable[str]] = make(
+        None, _encoder.default, json.encoder.encode_basestring, None, ":", ",", no, no, no
+    )
+    return encode
+
+
+_encode = _make_encode()
+
+
+def quick_dumps() -> Callable[[Any], str]:
+    """A `dumps` for values without floats: with orjson, where it is installed, and the same text to the letter.
+
+    orjson writes exponents of floats, and NaN, in its own way. What it refuses, `dumps` writes, or refuses in its own
+    words. Reading stays with `loads`, since orjson turns ints of more than 64 bits into floats; and it is seldom.
+    """
+    try:
+        import orjson  # noqa: PLC0415 - optional, and `import anysaga` is to import no such thing
+    except ImportError:
+        return dumps
+
+    def quick(plain: Any) -> str:
+        try:
+            return orjson.dumps(plain).decode()
+        except orjson.JSONEncodeError:
+            return dumps(plain)
+
+    return quick
 
 
 def loads(text: str) -> Any:
@@ -68,10 +119,6 @@ def check_size(text: str) -> None:
     """Raise `Misfit` for a text that is too big. An UTF-8 character has at most 4 bytes, so most are not encoded."""
     if len(text) * 4 > MAX_CONTEXT_BYTES and len(text.encode("utf-8", "surrogatepass")) > MAX_CONTEXT_BYTES:
         raise Misfit(TOO_BIG)
-
-
-def _may_be_deep(text: str) -> bool:
-    return text.count("[") + text.count("{") > MAX_NESTING
 
 
 def _check_nesting(plain: Any) -> None:
@@ -95,14 +142,23 @@ def digest(text: str) -> str:
     A dict whose keys are no `str` is stored as a list of pairs, so there the order counts. Raises `NotReadable` if
     the text is not JSON.
     """
-    from hashlib import sha256  # noqa: PLC0415 - a tenth of what importing anysaga may cost
-
     if text[:1] == "{" and text[-1:] == "}" and text.count("{") == 1:
-        return sha256(text.encode()).hexdigest()  # one flat object: a codec writes its fields in their order
+        return _sha256()(text.encode()).hexdigest()  # one flat object: a codec writes its fields in their order
     try:
-        return sha256(_canonical.encode(loads(text)).encode()).hexdigest()
+        return _sha256()(_canonical.encode(loads(text)).encode()).hexdigest()
     except (ValueError, RecursionError, Misfit):
         raise NotReadable("a digest", "it is not JSON") from None
+
+
+class _Hash(Protocol):
+    def hexdigest(self) -> str: ...
+
+
+@cache
+def _sha256() -> Callable[[bytes], _Hash]:
+    from hashlib import sha256  # noqa: PLC0415 - a tenth of what importing anysaga may cost
+
+    return sha256
 
 
 def fit_error(text: str) -> str:

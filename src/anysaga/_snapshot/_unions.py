@@ -50,6 +50,15 @@ def read_union(kind: Any, hooks: Hooks) -> Read:
     return _optional_reader(read) if has_none else read
 
 
+def spared_in_union(kind: Any, hooks: Hooks) -> frozenset[type]:
+    """The classes that `Hooks.spared` tells of, where the union is stored without a tag."""
+    members, has_none = _members(kind)
+    if len(members) > 1 and not all(bare(member) in _NATIVE for member in members):
+        members = []
+    nones = frozenset({_NONE}) if has_none else frozenset[type]()
+    return nones.union(*map(hooks.spared, members))
+
+
 def _members(kind: Any) -> tuple[list[Any], bool]:
     """The members besides None, with unions behind a NewType or an alias laid flat, and whether None is one."""
     found: list[Any] = []

@@ -1,0 +1,221 @@
+"""Carries decisions out, one after another: for the saga as a whole, and for each branch of a Parallel."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from anyio import current_time, sleep_until
+from anyio.lowlevel import checkpoint_if_cancelled
+from attrs import define
+
+from anysaga._decisions import (
+    Act,
+    Back,
+    Compensate,
+    Decision,
+    Fork,
+    ForkUndo,
+    GiveUp,
+    Park,
+    Probe,
+    can_go_back,
+    decide_branch,
+    decide_undo,
+    uncalled,
+)
+from anysaga._errors import SagaTimeout
+from anysaga._journal import Journal
+from anysaga._nodes import ROOT, Node, ParallelNode, is_below
+from anysaga._progress import Progress
+from anysaga._records import EntryKind
+from anysaga._shield import run_shielded
+from anysaga._stepping import Stepping
+from anysaga._together import run_together
+
+
+@define(eq=False, repr=False)
+class Lane:
+    """Turns decisions into calls and entries. `stepping` calls steps on the context of `scope`."""
+
+    journal: Journal
+    stepping: Stepping
+    scope: str = ROOT
+
+    @property
+    def _progress(self) -> Progress:
+        return self.journal.progress
+
+    async def act(self, decision: Act) -> None:
+        """Act once the intent is durable."""
+        if await self.prepare(decision):
+            await self.call(decision)
+
+    async def call(self, decision: Act) -> None:
+        """Call act, and go back at once where no other attempt may follow."""
+        back = await self.stepping.act(decision.leaf, decision.attempt)
+        if back is not None:
+            self.go_back(back.path, back.cause)
+
+    async def prepare(self, decision: Act) -> bool:
+        """Make the intent of an act durable. False if something else must be decided first."""
+        if self.stepping.deadline != math.inf and self._expired():
+            self._expire()
+            return False
+        journal = self.journal
+        if decision.intent_written:
+            if not journal.is_settled:
+                await journal.commit()
+            return True
+        if decision.not_before > journal.now():
+            await journal.commit(wait=(decision.not_before - journal.now()) / 1_000_000)
+            await sleep_until(min(journal.until(decision.not_before), self.stepping.deadline))
+            if self._expired():
+                return False
+        if decision.leaf.pivot and journal.pending:
+            await journal.commit()
+            if self.stepping.run.fresh:
+                return True
+        self.intend(decision)
+        await journal.commit()
+        return True
+
+    def intend(self, decision: Act) -> None:
+        """Note the intent to act."""
+        self.journal.note(EntryKind.STARTED, decision.leaf.path, attempt=decision.attempt)
+
+    def intend_fork(self, node: ParallelNode) -> None:
+        """Note the intents of those branches that act first, so that one commit makes all of them durable."""
+        branches = [decision for _, decision in self._branches(node)]
+        for decision in branches[: node.limit]:
+            if isinstance(decision, Act) and not decision.intent_written and not decision.not_before:
+                self.intend(decision)
+
+    async def carry_out(self, decision: Decision) -> None:
+        """Carry out any decision for a way forward."""
+        match decision:
+            case Act():
+                await self.act(decision)
+            case Probe(leaf):
+                await self.journal.commit()
+                await self.stepping.probe(leaf)
+            case Back(path, cause):
+                self.go_back(path, cause)
+            case Fork(node):
+                await self._fork(node)
+            case Compensate() | GiveUp() | ForkUndo():
+                # A primary is undone as a whole saga is: a cancellation leaves it the time of the grace.
+                await run_shielded(partial(self.undo, decision), self._progress.definition.grace)
+                await checkpoint_if_cancelled()
+            case _:  # pragma: no cover - ends are the driver's
+                raise AssertionError(decision)
+
+    async def undo(self, decision: Decision) -> None:
+        """Carry out any decision for a way back."""
+        match decision:
+            case Compensate():
+                await self._compensate(decision)
+            case GiveUp(leaf, attempts, cause):
+                self.journal.note(EntryKind.UNDO_FAILED, leaf.path, attempt=attempts, error=cause)
+            case Probe(leaf):
+                await self.journal.commit()
+                await self.stepping.probe(leaf)
+            case ForkUndo(node):
+                await self._fork_undo(node)
+            case _:  # pragma: no cover - never decided below a BACK
+                raise AssertionError(decision)
+
+    def go_back(self, path: str, cause: str) -> None:
+        """Note that everything at `path` and below goes back, and stop what still runs there."""
+        self.withdraw(path)
+        self.journal.note(EntryKind.BACK, path, error=cause)
+        self.stepping.run.goes_back(path)
+        self.stepping.run.stop_forks(path)
+
+    def withdraw(self, path: str = ROOT) -> None:
+        """Withdraw the intents below `path` that were not used."""
+        progress = self._progress
+        if progress.parked is not None or progress.end is not None:
+            return
+        for leaf in uncalled(progress):
+            if leaf.path not in self.stepping.run.in_call and is_below(leaf.path, path):
+                self.journal.note(EntryKind.WITHDRAWN, leaf.path)
+
+    async def _compensate(self, decision: Compensate) -> None:
+        journal = self.journal
+        if not decision.intent_written:
+            if decision.not_before > journal.now():
+                await journal.commit(wait=(decision.not_before - journal.now()) / 1_000_000)
+                await sleep_until(journal.until(decision.not_before))
+            journal.note(EntryKind.UNDO_STARTED, decision.leaf.path, attempt=decision.attempt)
+        await journal.commit()
+        await self.stepping.compensate(decision)
+
+    async def _fork(self, node: ParallelNode) -> None:
+        """Let the branches go on side by side until each is done, or waits for a person, or all go back."""
+        self.intend_fork(node)
+        await self.journal.commit()
+        run = self.stepping.run
+
+        async def branch(child: Node) -> None:
+            await self._branch(child)._go_forward(child)
+
+        try:
+            await run_together(
+                [child for child, _ in self._branches(node)],
+                branch,
+                limit=node.limit,
+                after=partial(self._settle, node),
+                scopes=partial(run.forks.__setitem__, node.path),
+            )
+        finally:
+            run.forks.pop(node.path, None)
+        self.stepping.context.bring_to(self._progress.context_at(self.scope).base)
+
+    async def _fork_undo(self, node: ParallelNode) -> None:
+        async def branch(child: Node) -> None:
+            await self._branch(child)._go_back(child)
+
+        await run_together(node.children, branch, limit=node.limit, after=self.journal.commit)
+        self.stepping.context.bring_to(self._progress.context_at(self.scope).current)
+
+    async def _go_forward(self, node: Node) -> None:
+        progress, run = self._progress, self.stepping.run
+        while not run.parks:
+            decision = decide_branch(progress, node)
+            if decision is None or isinstance(decision, Park):
+                return
+            await self.carry_out(decision)
+
+    async def _go_back(self, node: Node) -> None:
+        progress, run = self._progress, self.stepping.run
+        while not run.parks:
+            decision = decide_undo(progress, node)
+            if decision is None or isinstance(decision, Park):
+                return
+            await self.undo(decision)
+
+    async def _settle(self, node: ParallelNode) -> None:
+        """Make the end of a branch durable; that of the last one becomes so together with what comes next."""
+        progress = self._progress
+        if not progress.is_done(node) and not progress.is_back(node.path):
+            await self.journal.commit()
+
+    def _branches(self, node: ParallelNode) -> list[tuple[Node, Decision]]:
+        decided = [(child, decide_branch(self._progress, child)) for child in node.children]
+        return [(child, decision) for child, decision in decided if decision is not None]
+
+    def _branch(self, child: Node) -> Lane:
+        scope = child.path if child.path in self._progress.copies else self.scope
+        text = self._progress.context_at(scope).base
+        return Lane(self.journal, self.stepping.branch(text), child.path)
+
+    def _expired(self) -> bool:
+        deadline = self.stepping.deadline
+        return deadline != math.inf and current_time() >= deadline and can_go_back(self._progress)
+
+    def _expire(self) -> None:
+        definition = self._progress.definition
+        error = SagaTimeout(definition.name, self.journal.saga_id, definition.timeout or 0.0)
+        self.stepping.run.expired(error)
+        self.go_back(ROOT, f"{type(error).__name__}: {error}")

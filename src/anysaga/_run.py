@@ -1,0 +1,110 @@
+"""What the branches of one saga share while one owner drives it."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from anyio import CancelScope
+from attrs import define, field, frozen
+
+from anysaga._errors import SagaTimeout
+from anysaga._nodes import PRIMARY, ROOT, Leaf, is_below
+from anysaga._results import StepResult
+from anysaga._threads import ThreadRun
+
+
+@frozen
+class Parking:
+    """A saga is to be parked at a step. `thread` is that of the step, if it is still running."""
+
+    path: str
+    reason: str
+    thread: ThreadRun | None = None
+
+
+@define(eq=False, repr=False)
+class Run:
+    """The results and the errors of a saga's steps, and what is going on at the moment.
+
+    `fresh` are results that the caller has not seen yet. `in_call` has the paths of the steps of which a call began
+    whose end is not noted. `calls` are the scopes of these calls, `forks` those of the Parallels that run, by path.
+    `parks` are reasons to park the saga, once nothing of it runs any more.
+    """
+
+    results: dict[str, StepResult[Any]] = field(factory=dict)
+    fresh: deque[StepResult[Any]] = field(factory=deque)
+    in_call: set[str] = field(factory=set)
+    calls: set[CancelScope] = field(factory=set)
+    forks: dict[str, CancelScope] = field(factory=dict)
+    parks: list[Parking] = field(factory=list)
+    _errors: dict[str, BaseException] = field(factory=dict)
+    _caught: list[str] = field(factory=list)
+
+    def stop_calls(self) -> None:
+        """Cancel all calls: the claim is lost."""
+        for scope in list(self.calls):
+            scope.cancel()
+
+    def stop_forks(self, path: str) -> None:
+        """Cancel what runs in parallel at `path` or below."""
+        for fork, scope in self.forks.items():
+            if is_below(fork, path):
+                scope.cancel()
+
+    def done(self, leaf: Leaf, result: StepResult[Any]) -> None:
+        """A step is done, whatever became of its attempts before."""
+        self._errors.pop(leaf.path, None)
+        self.results[leaf.path] = result
+        self.fresh.append(result)
+
+    def failed(self, leaf: Leaf, error: BaseException) -> None:
+        """A step failed. An error of a fallback shows that of its primary as its context."""
+        for above in reversed(leaf.above):
+            earlier = [] if above.parallel or above.falls_back else self._errors_below(f"{above.path}/{PRIMARY}")
+            if earlier:
+                _add_context(error, _combined(earlier))
+                break
+        self._errors[leaf.path] = error
+
+    def expired(self, error: SagaTimeout) -> None:
+        """The saga ran out of its time."""
+        self._errors[ROOT] = error
+
+    def goes_back(self, path: str) -> None:
+        """Forget the results of a primary that goes back; its errors are no longer the saga's."""
+        if path == ROOT:
+            return
+        self._caught.append(path)
+        for below in [each for each in self.results if is_below(each, path)]:
+            result = self.results.pop(below)
+            if result in self.fresh:
+                self.fresh.remove(result)
+
+    @property
+    def error(self) -> BaseException | None:
+        """What made the saga go back, as the caller will see it: the error of a step, or a group of several."""
+        caught = {each for path in self._caught for each in self._errors if is_below(each, path)}
+        errors = [error for path, error in self._errors.items() if path not in caught]
+        for error in errors:
+            if isinstance(error, SagaTimeout):
+                return error  # every branch has one of its own
+        return _combined(errors) if errors else None
+
+    def _errors_below(self, path: str) -> list[BaseException]:
+        return [error for each, error in self._errors.items() if is_below(each, path)]
+
+
+def _combined(errors: list[BaseException]) -> BaseException:
+    if len(errors) == 1:
+        return errors[0]
+    return BaseExceptionGroup("several steps of a Parallel failed", errors)
+
+
+def _add_context(error: BaseException, earlier: BaseException) -> None:
+    seen = {id(error)}
+    while error.__context__ is not None and id(error.__context__) not in seen:
+        error = error.__context__
+        seen.add(id(error))
+    if error.__context__ is None and id(earlier) not in seen:
+        error.__context__ = earlier

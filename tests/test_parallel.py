@@ -1,0 +1,397 @@
+"""Parallel steps: one task group, a copy of the context each, and undo as a whole (rules C2; design 6)."""
+
+from __future__ import annotations
+
+import threading
+
+import anyio
+import pytest
+from journeys import WatchedStorage
+from trips import AT_ONCE, Book, Trip, for_ever, raises, tells, trip_of, waits_for
+
+from anysaga import (
+    ContextConflict,
+    Fallback,
+    MemoryStorage,
+    NotDone,
+    Parallel,
+    Retry,
+    SagaParked,
+    SagaState,
+    SagaTimeout,
+    checkpoint,
+    current_step,
+    recover_saga,
+)
+from anysaga.abc import Storage
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_steps_of_a_group_act_at_the_same_time(storage: Storage, did: list[str]) -> None:
+    """Each waits for the other, so one after the other would hang."""
+    one, two = anyio.Event(), anyio.Event()
+
+    async def first(trip: Trip) -> None:
+        one.set()
+        await two.wait()
+
+    async def second(trip: Trip) -> None:
+        two.set()
+        await one.wait()
+
+    with anyio.fail_after(10):
+        await trip_of(storage, Parallel(Book("a", did, act=first), Book("b", did, act=second))).run(Trip())
+
+
+async def test_limit_bounds_how_many_act_at_once(storage: Storage, did: list[str]) -> None:
+    running, most = 0, 0
+
+    async def act(trip: Trip) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await anyio.lowlevel.checkpoint()
+        running -= 1
+
+    steps = [Book(name, did, act=act, into=into) for name, into in (("1", "a"), ("2", "b"), ("3", "c"), ("4", "total"))]
+    steps[3].into = "stops"
+
+    async def listed(trip: Trip) -> None:
+        trip.stops = ["x"]
+        await act(trip)
+
+    steps[3]._act = listed
+    await trip_of(storage, Parallel(*steps, limit=2)).run(Trip())
+    assert most == 2
+    assert len(did) == 4
+
+
+async def test_what_each_changed_is_merged_into_the_same_object(storage: Storage, did: list[str]) -> None:
+    trip = Trip(stops=["home"])
+    result = await trip_of(storage, Parallel(Book("a", did), Book("b", did)), Book("c", did)).run(trip)
+    assert result.context is trip
+    assert trip == Trip(a="a", b="b", c="c", stops=["home"])
+
+
+async def test_each_acts_on_a_copy(storage: Storage, did: list[str]) -> None:
+    told = anyio.Event()
+
+    async def look(trip: Trip) -> None:
+        await told.wait()
+        did.append(f"b saw {trip.a!r}")
+
+    group = Parallel(Book("a", did, act=tells(told)), Book("b", did, act=look))
+    await trip_of(storage, group).run(Trip())
+    assert "b saw ''" in did
+
+
+async def test_the_next_step_sees_what_all_did(storage: Storage, did: list[str]) -> None:
+    async def look(trip: Trip) -> None:
+        did.append(f"saw {trip.seen()}")
+
+    await trip_of(storage, Parallel(Book("a", did), Book("b", did)), Book("c", did, act=look)).run(Trip())
+    assert did[-1] == "saw abc"
+
+
+async def test_two_that_change_one_field_are_refused_and_the_saga_goes_back(storage: Storage, did: list[str]) -> None:
+    done = anyio.Event()
+    first, second = Book("a", did, act=tells(done)), Book("b", did, into="a", act=waits_for(done), retry=AT_ONCE)
+    with pytest.raises(ContextConflict) as caught:
+        await trip_of(storage, Fallback(Parallel(first, second), Book("c", did)), Book("c2", did)).run(Trip())
+    assert (caught.value.step, caught.value.fields) == ("b", ("a",))
+    assert sorted(did) == ["act a", "act b", "undo a", "undo b"]
+
+
+async def test_the_first_failure_cancels_and_awaits_the_others_before_any_undo(
+    storage: Storage, did: list[str]
+) -> None:
+    began = anyio.Event()
+
+    async def hang(trip: Trip) -> None:
+        began.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            did.append("b ended")
+
+    group = Parallel(Book("a", did, act=waits_for(began)), Book("b", did, act=hang))
+    group.steps[0]._act = _then(began, OSError("mine"))  # type: ignore[union-attr]
+    with pytest.raises(OSError, match="mine"):
+        await trip_of(storage, Book("c", did), group).run(Trip())
+    assert did[:3] == ["act c", "act a", "act b"]
+    assert did[3] == "b ended"
+    assert sorted(did[4:6]) == ["undo a", "undo b"]
+    assert did[6:] == ["undo c"]
+
+
+def _then(event: anyio.Event, error: Exception) -> object:
+    async def deed(trip: Trip) -> None:
+        await event.wait()
+        raise error
+
+    return deed
+
+
+async def test_those_that_never_began_are_not_undone(storage: Storage, did: list[str]) -> None:
+    group = Parallel(Book("a", did, act=raises(NotDone())), Book("b", did), limit=1)
+    with pytest.raises(NotDone):
+        await trip_of(storage, group).run(Trip())
+    assert did == ["act a"]
+
+
+async def test_children_are_undone_before_what_came_before(storage: Storage, did: list[str]) -> None:
+    saga = trip_of(
+        storage, Book("c", did), Parallel(Book("a", did), Book("b", did)), Book("c2", did, act=raises(NotDone()))
+    )
+    with pytest.raises(NotDone):
+        await saga.run(Trip())
+    assert sorted(did[-3:-1]) == ["undo a", "undo b"]
+    assert did[-1] == "undo c"
+
+
+async def test_children_are_undone_at_the_same_time(storage: Storage, did: list[str]) -> None:
+    one, two = anyio.Event(), anyio.Event()
+
+    async def first(trip: Trip) -> None:
+        one.set()
+        await two.wait()
+
+    async def second(trip: Trip) -> None:
+        two.set()
+        await one.wait()
+
+    group = Parallel(Book("a", did, undo=first), Book("b", did, undo=second))
+    with anyio.fail_after(10), pytest.raises(NotDone):
+        await trip_of(storage, group, Book("c", did, act=raises(NotDone()))).run(Trip())
+    assert sorted(did[-2:]) == ["undo a", "undo b"]
+
+
+async def test_each_undo_has_its_own_retries(storage: Storage, did: list[str]) -> None:
+    left = [OSError(), OSError()]
+
+    async def undo(trip: Trip) -> None:
+        if left:
+            raise left.pop()
+
+    group = Parallel(Book("a", did, undo=undo), Book("b", did))
+    with pytest.raises(NotDone):
+        await trip_of(storage, group, Book("c", did, act=raises(NotDone()))).run(Trip())
+    assert did.count("undo a") == 3
+    assert did.count("undo b") == 1
+
+
+async def test_an_undo_that_fails_for_good_parks_after_the_others(storage: Storage, did: list[str]) -> None:
+    group = Parallel(Book("a", did, undo=raises(OSError("jammed"))), Book("b", did))
+    saga = trip_of(storage, Book("c", did), group, Book("c2", did, act=raises(NotDone())))
+    with pytest.raises(SagaParked, match="jammed") as caught:
+        await saga.run(Trip())
+    assert caught.value.step == "a"
+    assert "undo b" in did
+    assert "undo c" not in did
+
+
+async def test_an_undo_sees_what_became_of_the_context(storage: Storage, did: list[str]) -> None:
+    async def undo(trip: Trip) -> None:
+        did.append(f"saw {trip.seen()}")
+
+    group = Parallel(Book("a", did, undo=undo), Book("b", did))
+    with pytest.raises(OSError, match="mine"):
+        await trip_of(storage, group, Book("c", did, act=raises(OSError("mine")))).run(Trip())
+    assert "saw abc" in did
+
+
+async def test_the_undo_of_what_failed_sees_what_it_wrote(storage: Storage, did: list[str]) -> None:
+    async def undo(trip: Trip) -> None:
+        did.append(f"saw {trip.seen()}")
+
+    with pytest.raises(OSError, match="mine"):
+        await trip_of(storage, Parallel(Book("a", did, act=raises(OSError("mine")), undo=undo))).run(Trip())
+    assert did == ["act a", "undo a", "saw a"]
+
+
+async def test_what_undos_write_is_merged_for_the_next_undo(storage: Storage, did: list[str]) -> None:
+    async def clear(trip: Trip) -> None:
+        trip.a = "cleared"
+
+    async def look(trip: Trip) -> None:
+        did.append(f"saw {trip.a}")
+
+    saga = trip_of(
+        storage,
+        Book("c", did, undo=look),
+        Parallel(Book("a", did, undo=clear), Book("b", did)),
+        Book("c2", did, act=raises(NotDone())),
+    )
+    with pytest.raises(NotDone):
+        await saga.run(Trip())
+    assert did[-1] == "saw cleared"
+
+
+async def test_several_failures_are_raised_as_a_group_of_their_own_errors(storage: Storage, did: list[str]) -> None:
+    first, second = OSError("first"), KeyError("second")
+    both = anyio.Event()
+
+    async def fail_first(trip: Trip) -> None:
+        await both.wait()
+        raise first
+
+    async def fail_second(trip: Trip) -> None:
+        both.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise second
+
+    group = Parallel(Book("a", did, act=fail_first), Book("b", did, act=fail_second))
+    with pytest.RaisesGroup(pytest.RaisesExc(OSError), pytest.RaisesExc(KeyError)) as caught:
+        await trip_of(storage, group).run(Trip())
+    assert set(caught.value.exceptions) == {first, second}
+
+
+async def test_two_that_fail_in_threads_are_a_group(storage: Storage, did: list[str]) -> None:
+    """A thread cannot be cancelled, so both really fail."""
+    barrier = threading.Barrier(2)
+    errors = {"a": OSError("first"), "b": KeyError("second")}
+
+    class Plain(Book):
+        def act(self, trip: Trip) -> str:  # type: ignore[override]
+            barrier.wait(10)
+            raise errors[self.name]
+
+    with pytest.RaisesGroup(pytest.RaisesExc(OSError), pytest.RaisesExc(KeyError)) as caught:
+        await trip_of(storage, Parallel(Plain("a", did), Plain("b", did))).run(Trip())
+    assert set(caught.value.exceptions) == set(errors.values())
+
+
+async def test_results_come_in_the_order_of_completion(storage: Storage, did: list[str]) -> None:
+    done = anyio.Event()
+    group = Parallel(Book("a", did, act=waits_for(done)), Book("b", did, act=tells(done)))
+    async with trip_of(storage, group, Book("c", did)).transaction(Trip()) as transaction:
+        seen = [step.step_name async for step in transaction]
+    assert seen == ["b", "a", "c"]
+    assert [step.step_name for step in transaction.result.steps] == ["b", "a", "c"]
+
+
+async def test_results_of_a_last_group_are_all_seen(storage: Storage, did: list[str]) -> None:
+    async with trip_of(storage, Parallel(Book("a", did), Book("b", did))).transaction(Trip()) as transaction:
+        seen = [step.step_name async for step in transaction]
+    assert sorted(seen) == ["a", "b"]
+
+
+async def test_a_fallback_inside_a_group_saves_the_group(storage: Storage, did: list[str]) -> None:
+    trip = Trip()
+    part = Fallback(Book("a", did, act=raises(OSError())), Book("a2", did))
+    result = await trip_of(storage, Parallel(part, Book("b", did))).run(trip)
+    assert result.state is SagaState.COMPLETED
+    assert trip.seen() == "a2b"
+    assert "undo b" not in did
+
+
+async def test_retries_inside_a_group_are_each_step_s_own(storage: Storage, did: list[str]) -> None:
+    left = [OSError(), OSError()]
+
+    async def act(trip: Trip) -> None:
+        if left:
+            raise left.pop()
+
+    await trip_of(storage, Parallel(Book("a", did, act=act, retry=AT_ONCE), Book("b", did))).run(Trip())
+    assert did.count("act a") == 3
+    assert did.count("act b") == 1
+
+
+async def test_a_checkpoint_of_a_branch_is_seen_by_its_next_attempt_alone(storage: Storage, did: list[str]) -> None:
+    saved, seen = anyio.Event(), list[str]()
+
+    async def act(trip: Trip) -> None:
+        if current_step().attempt == 1:
+            trip.stops.append("saved")
+            await checkpoint()
+            saved.set()
+            raise OSError
+        seen.append(f"a {trip.stops}")
+
+    async def look(trip: Trip) -> None:
+        await saved.wait()
+        seen.append(f"b {trip.stops}")
+
+    group = Parallel(Book("a", did, act=act, retry=AT_ONCE), Book("b", did, act=look))
+    await trip_of(storage, group).run(Trip())
+    assert sorted(seen) == ["a ['saved']", "b []"]
+
+
+async def test_a_cancelled_saga_undoes_all_its_branches(storage: Storage, did: list[str]) -> None:
+    began = anyio.Event()
+    group = Parallel(Book("a", did, act=for_ever), Book("b", did, act=tells(began)))
+    saga = trip_of(storage, group)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: saga.run(Trip(), saga_id="t"))
+        await began.wait()
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert sorted(did) == ["act a", "act b", "undo a", "undo b"]
+    assert (await storage.load("t")).summary.state is SagaState.COMPENSATED
+
+
+async def test_the_time_limit_of_the_saga_ends_all_branches(storage: Storage, did: list[str]) -> None:
+    group = Parallel(Book("a", did, act=for_ever), Book("b", did, act=for_ever))
+    with pytest.raises(TimeoutError) as caught:
+        await trip_of(storage, group, timeout=0.05).run(Trip())
+    assert type(caught.value) is SagaTimeout
+    assert sorted(did) == ["act a", "act b", "undo a", "undo b"]
+
+
+async def test_recovery_resumes_only_what_is_missing(did: list[str]) -> None:
+    storage, done = MemoryStorage(), anyio.Event()
+
+    async def hang(trip: Trip) -> None:
+        if not storage_is_dead:
+            await anyio.sleep_forever()
+
+    storage_is_dead = False
+    saga = trip_of(storage, Parallel(Book("a", did, act=tells(done)), Book("b", did, act=hang)), Book("c", did))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: saga.run(Trip(), saga_id="t"))
+        await done.wait()
+        await anyio.wait_all_tasks_blocked()
+        storage.kill()
+        storage_is_dead = True
+        tasks.cancel_scope.cancel()
+    result = await recover_saga(saga.moved_to(storage.twin()), "t")
+    assert result.state is SagaState.COMPLETED
+    assert sorted(did) == ["act a", "act b", "act b", "act c"]
+    assert result.context.seen() == "abc"
+
+
+async def test_n_plus_one_commits_hold_for_groups(did: list[str]) -> None:
+    """Whatever the limit."""
+    for limit in (None, 1, 2):
+        storage = WatchedStorage()
+        group = Parallel(Book("a", did), Book("b", did), Book("c", did), limit=limit)
+        await trip_of(storage, group, Book("a2", did)).run(Trip())
+        assert len(storage.commits) <= 5, storage.commits
+
+
+async def test_keys_differ_between_branches_and_stay_with_them(storage: Storage, did: list[str]) -> None:
+    keys: list[str] = []
+
+    async def note(trip: Trip) -> None:
+        keys.append(current_step().key)
+
+    group = Parallel(Book("a", did, act=note), Fallback(Book("b", did, act=note), Book("c", did)))
+    await trip_of(storage, group).run(Trip(), saga_id="t")
+    assert sorted(keys) == ["t:1/1:act", "t:1/2/primary:act"]
+
+
+async def test_a_wait_of_one_branch_does_not_hold_up_the_others(storage: Storage, did: list[str]) -> None:
+    done = anyio.Event()
+    left = [OSError()]
+
+    async def act(trip: Trip) -> None:
+        if left:
+            raise left.pop()
+        assert done.is_set()
+
+    slow = Book("a", did, act=act, retry=Retry(attempts=2, delay=0.05))
+    await trip_of(storage, Parallel(slow, Book("b", did, act=tells(done)))).run(Trip())
+    assert did.count("act a") == 2
