@@ -77,9 +77,10 @@ class Compiler:
         scope, primary, fallback = _scope(above), f"{path}/{PRIMARY}", f"{path}/{FALLBACK}"
         caught = Above(path, primary, scope, 1, parallel=False, catches=tuple(part.failure_exceptions))
         last = Above(path, fallback, scope, 1, parallel=False)
+        guard = breaker if part.circuit_breaker is None else part.circuit_breaker
         return FallbackNode(
             path,
-            self.node(part.step, primary, (*above, caught), part.circuit_breaker or breaker),
+            self.node(part.step, primary, (*above, caught), guard),
             self.node(part.fallback, fallback, (*above, last), breaker),
         )
 

@@ -122,6 +122,8 @@ def _fallback_problems(part: Fallback) -> Iterator[str]:
     kinds = part.failure_exceptions
     if not isinstance(kinds, tuple) or not all(_is_exception(one) for one in kinds):
         yield "`failure_exceptions` of a Fallback must be a tuple of exception types, such as `(ConnectionError,)`"
+    elif not all(issubclass(kind, Exception) for kind in kinds):
+        yield "`failure_exceptions` of a Fallback cannot hold cancellations and the like: they never fall back"
 
 
 def _parallel_problems(part: Parallel) -> Iterator[str]:

@@ -109,12 +109,14 @@ class Journal:
         if self.is_settled:
             self._refuse_if_closed()
             return
-        with CancelScope(shield=True):
-            await self._wait_for_turn()
-            try:
-                await self._commit(wait, release=release)
-            finally:
-                self._end_turn()
+        if self._writing:
+            with CancelScope(shield=True):
+                await self._wait_for_turn()
+        self._writing = True
+        try:
+            await self._commit(wait, release=release)
+        finally:
+            self._end_turn()
 
     async def release(self) -> None:
         """Give the saga back, together with what is noted. A release that fails is repeated by the store."""
@@ -141,12 +143,11 @@ class Journal:
         self.closed = True
 
     async def _wait_for_turn(self) -> None:
-        # Only a checkpoint() of a task that outlives its act can meet another write here.
+        # Branches of a Parallel meet here, and a checkpoint() of a task that outlives its act.
         while self._writing:
             if self._written_event is None:
                 self._written_event = anyio.Event()
             await self._written_event.wait()
-        self._writing = True
 
     def _end_turn(self) -> None:
         self._writing = False
@@ -162,29 +163,50 @@ class Journal:
         write = Write(self.saga_id, self.progress.fence, entries, self.progress.state, wait, release)
         self.closed = True
         cancelled: BaseException | None = None
-        pauses = iter(RESEND_PAUSES)
-        while True:
-            try:
-                await self.storage.record(write)
-                break
-            except StaleFence:
-                self._owes = False
-                raise
-            except StorageUnavailable:
-                pause = next(pauses, None)
-                if pause is None:
-                    raise
-                await anyio.sleep(pause)
-            except get_cancelled_exc_class() as error:  # noqa: ASYNC103 - raised again once the write is certain
-                # Only a native cancellation passes a shield. Whether the write took effect is open; the same write
-                # again is harmless, and tells.
-                if cancelled is not None:
-                    raise
-                cancelled = error
+        try:
+            await self.storage.record(write)
+        except StaleFence:
+            self._owes = False
+            raise
+        except (StorageUnavailable, get_cancelled_exc_class()) as error:  # noqa: ASYNC103 - as `_send_again` says
+            cancelled = await self._send_again(write, error)  # noqa: ASYNC102 - shielded in there, and bounded
         self.closed = write.frees
         self._owes = not self.closed
         if cancelled is not None:
             raise cancelled
+
+    async def _send_again(self, write: Write, error: BaseException) -> BaseException | None:
+        """Send a write of which nobody knows whether it took effect; the same write again is harmless, and tells.
+
+        Only here is it shielded: a shield for each write, most of which nobody cancels, would cost more than the rest
+        of it. Returns a native cancellation, to be raised; one of AnyIO comes again by itself.
+        """
+        cancelled = None if isinstance(error, StorageUnavailable) else error
+        pauses = iter(RESEND_PAUSES)
+        with CancelScope(shield=True):
+            while True:
+                try:
+                    if isinstance(error, StorageUnavailable):
+                        pause = next(pauses, None)
+                        if pause is None:
+                            raise error
+                        await anyio.sleep(pause)
+                    await self.storage.record(write)
+                    break
+                except StaleFence:
+                    self._owes = False
+                    raise
+                except StorageUnavailable as again:
+                    if again is error:
+                        raise
+                    error = again
+                except get_cancelled_exc_class() as again:  # noqa: ASYNC103 - raised by the caller
+                    if cancelled is not None and isinstance(error, get_cancelled_exc_class()):
+                        raise
+                    cancelled = error = again
+        if cancelled is None or anyio.get_current_task().has_pending_cancellation():
+            return None
+        return cancelled
 
     def _refuse_if_closed(self) -> None:
         if self.closed or (self.claim is not None and self.claim.lost):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import uuid
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -149,13 +150,25 @@ class Saga(Generic[ContextT]):
 
 def _new_id() -> str:
     """As ``str(uuid.uuid4())``, in a third of its time."""
-    number = int.from_bytes(os.urandom(16), "big") & ~_UUID_FIXED_BITS | _UUID_4
+    while True:
+        try:
+            chunk = _RANDOM.pop()
+            break
+        except IndexError:
+            # Each call of urandom lets other threads run, and waits for its turn again: so many ids at a time.
+            data = os.urandom(16 * _IDS_AT_ONCE)
+            _RANDOM.extend(data[start : start + 16] for start in range(0, len(data), 16))
+    number = int.from_bytes(chunk, "big") & ~_UUID_FIXED_BITS | _UUID_4
     text = f"{number:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 _UUID_FIXED_BITS = 0xF << 76 | 0b11 << 62
 _UUID_4 = 0x4 << 76 | 0b10 << 62
+_IDS_AT_ONCE = 256
+_RANDOM: deque[bytes] = deque()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_RANDOM.clear)  # else parent and child would make the same ids
 
 
 def checked_id(saga_id: str | uuid.UUID) -> str:

@@ -87,7 +87,10 @@ class Stepping:
         """Call compensate, and note UNDONE or UNDO_FAILED. An undo that is cut short leaves its intent open."""
         leaf, attempt = decision.leaf, decision.attempt
         await self.journal.storage.confirm(self._refuse_if_lost())
-        durable = self.journal.progress.context_of(leaf).current
+        progress = self.journal.progress
+        if leaf.above and progress.of(leaf.path).undo_intent != progress.fence:
+            return  # another branch failed meanwhile, and withdrew the intent
+        durable = progress.context_of(leaf).current
         self.context.bring_to(durable)
         current = self._current(leaf, "undo", attempt, decision.outcome)
         ended = await self._call(leaf, self.steps[leaf.path].compensate, current, math.inf)
