@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import anyio
 from attrs import define
-from point_shapes import WORLD, Shape, Trip
+from point_shapes import WORLD, AnyShape
 from point_world import Died, Fuse, World
 
 from anysaga import MemoryStorage, NotDone, SagaNotFound, SagaParked, SagaState, SQLAlchemyStorage, recover
@@ -128,7 +129,7 @@ class Outcome:
     points: list[int]
 
 
-async def live(shape: type[Shape], place: Place, world: World, fuse: Fuse, *, first: bool) -> Storage:
+async def live(shape: AnyShape, place: Place, world: World, fuse: Fuse, *, first: bool) -> Storage:
     """The life of one process: it runs the saga, or recovers it, until it is done or dead. Returns its storage."""
     storage = place.open()
     world.fuse = fuse
@@ -137,22 +138,22 @@ async def live(shape: type[Shape], place: Place, world: World, fuse: Fuse, *, fi
     saga = shape(storage=MortalStorage(storage, fuse))
     try:
         if first:
-            await saga.run(Trip([]), saga_id=SAGA_ID)
+            await saga.run(shape.begin(), saga_id=SAGA_ID)
         else:
             await recover([saga], storage=saga.storage)
     except EXPECTED_ERRORS:
         pass
     except BaseExceptionGroup as group:
-        if group.split(Died)[1] is not None:
+        if group.split((Died, anyio.get_cancelled_exc_class()))[1] is not None:
             raise
     finally:
         WORLD.reset(token)
     return storage
 
 
-async def run_dying(shape: type[Shape], place: Place, deaths: Sequence[int]) -> Outcome:
+async def run_dying(shape: AnyShape, place: Place, deaths: Sequence[int]) -> Outcome:
     """Run a saga whose n-th process dies at the point ``deaths[n]``; the process after them lives."""
-    world = World(shape().definition, place.reader)
+    world = shape.world(shape().definition, place.reader)
     points: list[int] = []
     for number, at in enumerate([*deaths, 0]):
         fuse = Fuse(at)
@@ -163,7 +164,7 @@ async def run_dying(shape: type[Shape], place: Place, deaths: Sequence[int]) -> 
     return Outcome(world.problems, state, points)
 
 
-async def check_end(shape: type[Shape], place: Place, world: World, *, undisturbed: bool) -> SagaState | None:
+async def check_end(shape: AnyShape, place: Place, world: World, *, undisturbed: bool) -> SagaState | None:
     """Check the end of a saga, which may never have begun if its process died at once."""
     try:
         record = await place.reader.load(SAGA_ID)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from typing import Any, TypeAlias
 
 import anyio
 from attrs import define
@@ -135,6 +136,16 @@ class Shape(Saga[Trip]):
 
     compensate_retry = PATIENT
     end = WELL
+    world: type[World] = World
+
+    @staticmethod
+    def begin() -> Trip:
+        """The context that the saga begins with."""
+        return Trip([])
+
+
+AnyShape: TypeAlias = Any
+"""A class like `Shape`, of any context."""
 
 
 class Well(Shape):

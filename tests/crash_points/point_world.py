@@ -142,14 +142,12 @@ class World:
         if last is None or last.kind is not wanted or last.attempt != step.attempt:
             self.problems.append(f"I2: {verb} of {step.step_name} begins, and the log says {last}")
         progress = fold(self.definition, record, step.fence)
-        durable = progress.base if verb == "act" else progress.current
+        context_of = progress.context_of(self.definition.by_path[step.path])
+        durable = context_of.base if verb == "act" else context_of.current
         seen = self.definition.codec.encode(context, where="the context")
         if seen != durable:
             self.problems.append(f"I10: {verb} of {step.step_name} sees {seen}, and the store has {durable}")
-        for entry in record.entries:
-            name = self.definition.name_at(entry.path)
-            if entry.kind is EntryKind.DONE and f"end {name}" not in durable:
-                self.problems.append(f"I4: what {name} wrote into the context is lost")
+        self._check_kept(record, durable)
         if _act_key() in {effect.key for effect in self.effects if effect.path != step.path}:
             self.problems.append(f"I9: {step.step_name} shares the key {_act_key()}")
         if any(effect.path == step.path and effect.key != _act_key() for effect in self.effects):
@@ -158,6 +156,12 @@ class World:
             self.problems.append(f"I3: two owners of {step.saga_id} have the fence {step.fence}")
         if any(effect.fence > step.fence for effect in self.effects):
             self.problems.append(f"I3: {verb} of {step.step_name} under the old fence {step.fence}")
+
+    def _check_kept(self, record: SagaRecord, durable: str) -> None:
+        for entry in record.entries:
+            name = self.definition.name_at(entry.path)
+            if entry.kind is EntryKind.DONE and f"end {name}" not in durable:
+                self.problems.append(f"I4: what {name} wrote into the context is lost")
 
     def _check_completed(self) -> None:
         steps = {leaf.name for leaf in self.definition.leaves}

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from point_cancels import Ticks
 from point_runs import EXPECTED_ERRORS, SAGA_ID, InMemory, OnDisk, Place, check_end
-from point_shapes import SHAPES, WORLD, FailsAtTheEnd, HasAPivot, Shape, Trip, UsesThreads, Well
+from point_shapes import SHAPES, WORLD, AnyShape, FailsAtTheEnd, HasAPivot, Shape, UsesThreads, Well
 from point_world import World
 
 from anysaga import SagaNotFound, SQLAlchemyStorage, recover
@@ -19,22 +19,22 @@ pytestmark = pytest.mark.anyio
 ON_DISK = [Well, FailsAtTheEnd, HasAPivot, UsesThreads]
 
 
-async def cancel_at(shape: type[Shape], place: Place, point: int) -> tuple[list[str], bool]:
+async def cancel_at(shape: AnyShape, place: Place, point: int) -> tuple[list[str], bool]:
     """Cancel a run at one point, then let recovery finish it. Returns the broken laws, and if the point was reached."""
-    world = World(shape().definition, place.reader)
+    world = shape.world(shape().definition, place.reader)
     WORLD.set(world)
     async with place.open() as storage:
         scope = anyio.CancelScope()
         ticks = Ticks(scope.cancel, point)
         with scope:
-            run = shape(storage=storage).run(Trip([]), saga_id=SAGA_ID)
+            run = shape(storage=storage).run(shape.begin(), saga_id=SAGA_ID)
             with contextlib.suppress(*EXPECTED_ERRORS):
                 await ticks.drive(run)
         await recover_and_check(shape, place, world)
     return [f"{point}: {problem}" for problem in world.problems], ticks.count >= point
 
 
-async def recover_and_check(shape: type[Shape], place: Place, world: World) -> None:
+async def recover_and_check(shape: AnyShape, place: Place, world: World) -> None:
     """Somebody else recovers at once, which needs that nobody holds the saga; then its end is checked."""
     async with place.open() as other:
         with contextlib.suppress(SagaNotFound):
@@ -83,10 +83,10 @@ async def test_native_cancellation_at_every_point(shape: type[Shape], tmp_path: 
     point, reached = 1, True
     while reached:
         place = OnDisk(tmp_path / f"{point}.db")
-        world = World(shape().definition, place.reader)
+        world = shape.world(shape().definition, place.reader)
         WORLD.set(world)
         async with place.open() as storage:
-            run = shape(storage=storage).run(Trip([]), saga_id=SAGA_ID)
+            run = shape(storage=storage).run(shape.begin(), saga_id=SAGA_ID)
             ticks = Ticks(_cancel_task, point, point + again)
             task = asyncio.ensure_future(_awaiting(ticks, run))
             with contextlib.suppress(asyncio.CancelledError, *EXPECTED_ERRORS):

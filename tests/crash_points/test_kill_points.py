@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from point_runs import InMemory, OnDisk, check_end, run_dying
 from point_shapes import WORLD, FailsAtTheEnd, HasAPivot, Shape, Well
-from point_world import World
 
 from anysaga import recover
 
@@ -47,7 +46,7 @@ async def recover_here(shape: type[Shape], folder: Path) -> list[str]:
     """Take over what a killed process left, finish it, and check the world that it left in a file."""
     place = OnDisk(folder / "sagas.db")
     place.bury()
-    world = World(shape().definition, place.reader, file=folder / "world")
+    world = shape.world(shape().definition, place.reader, file=folder / "world")
     world.remember()
     WORLD.set(world)
     async with place.open() as storage:
