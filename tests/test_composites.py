@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pytest
 from attrs import define
 
-from anysaga import DefinitionError, NotDone, Retry, Saga, Step, StepLost, StepTimeout
+from anysaga import CircuitBreaker, DefinitionError, NotDone, Retry, Saga, Step, StepLost, StepTimeout
 from anysaga._composites import Fallback, Parallel
 from anysaga._declaration import MAX_DEPTH
 from anysaga._definition import Definition
@@ -371,13 +371,13 @@ class TestBreakers:
     """A breaker is asked by each step of the primary."""
 
     def test_it_reaches_every_step_of_the_primary_and_no_other(self) -> None:
-        breaker = object()
+        breaker = CircuitBreaker()
         found = leaves(Fallback(Parallel(A, B), C, circuit_breaker=breaker), D)
 
         assert [found[name].breaker for name in "ABCD"] == [breaker, breaker, None, None]
 
     def test_one_of_an_inner_fallback_wins_in_its_own_primary(self) -> None:
-        outer, inner = object(), object()
+        outer, inner = CircuitBreaker(), CircuitBreaker()
         found = leaves(Fallback(Fallback(A, B, circuit_breaker=inner), C, circuit_breaker=outer))
 
         assert [found[name].breaker for name in "ABC"] == [inner, outer, None]
@@ -484,7 +484,7 @@ class TestStoredShape:
     def test_what_is_decided_live_is_no_part_of_the_shape(self) -> None:
         """Exceptions, limits and breakers may change while sagas are stored."""
         assert declare(Fallback(A, B), Parallel(C, D)).outline == (
-            declare(Fallback(A, B, (OSError,), circuit_breaker=object()), Parallel(C, D, limit=1)).outline
+            declare(Fallback(A, B, (OSError,), circuit_breaker=CircuitBreaker()), Parallel(C, D, limit=1)).outline
         )
 
 

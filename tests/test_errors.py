@@ -13,12 +13,14 @@ from anysaga._errors import (
     AnysagaError,
     BlockingCallInLoop,
     CheckpointRefused,
+    CircuitOpen,
     ContextChangedWarning,
     ContextConflict,
     CorruptRecord,
     DefinitionError,
     InvalidArgument,
     MissingDriver,
+    MissingPackage,
     NoCurrentStep,
     NotDone,
     NotProvided,
@@ -121,6 +123,14 @@ MESSAGES: list[tuple[Exception, str]] = [
         ),
     ),
     (
+        MissingPackage("aiobreaker", "aiobreaker"),
+        "the package 'aiobreaker' is not installed: pip install 'anysaga[aiobreaker]'",
+    ),
+    (
+        CircuitOpen("order:2/primary", 42.5),
+        "the circuit 'order:2/primary' is open, and lets nobody through for 42.5 seconds more",
+    ),
+    (
         ContextConflict("order", "order-17", "BookCar", ("car", "price")),
         (
             "saga 'order' (order-17): step 'BookCar' changed car, price of the context, and so did another step of its "
@@ -213,11 +223,13 @@ ALSO: dict[type[Exception], type[Exception]] = {
     DefinitionError: TypeError,
     InvalidArgument: ValueError,
     MissingDriver: ImportError,
+    MissingPackage: ImportError,
     NoCurrentStep: LookupError,
     NotProvided: LookupError,
     NotReadable: ValueError,
     NotStorable: ValueError,
     SagaNotFound: LookupError,
+    CircuitOpen: ConnectionError,
     ContextConflict: ValueError,
     SagaTimeout: TimeoutError,
     StepTimeout: TimeoutError,

@@ -113,6 +113,16 @@ def test_own_storage(backend: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_fallback_order(backend: str, tmp_path: Path) -> None:
+    """The third order does not call the primary at all, and each fallback starts from the context as it was."""
+    output = run("fallback_order.py", tmp_path, "--backend", backend)
+    assert [part.count("main warehouse: asked") for part in output.split("an order of ")[1:]] == [1, 1, 0]
+    assert output.count("other warehouse: asked, with reservation ''") == 3
+    assert output.count("main warehouse: half of a reservation cancelled") == 2
+    assert "OtherWarehouse (fallback): a cup from the other warehouse" in output
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_trip(backend: str, tmp_path: Path) -> None:
     """All is booked, or all is cancelled, what came first at last."""
     good, bad = run("trip.py", tmp_path, "--backend", backend).split("to Venice:")

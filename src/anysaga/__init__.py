@@ -13,12 +13,14 @@ from anysaga._current import current_step as current_step
 from anysaga._errors import AnysagaError as AnysagaError
 from anysaga._errors import BlockingCallInLoop as BlockingCallInLoop
 from anysaga._errors import CheckpointRefused as CheckpointRefused
+from anysaga._errors import CircuitOpen as CircuitOpen
 from anysaga._errors import ContextChangedWarning as ContextChangedWarning
 from anysaga._errors import ContextConflict as ContextConflict
 from anysaga._errors import CorruptRecord as CorruptRecord
 from anysaga._errors import DefinitionError as DefinitionError
 from anysaga._errors import InvalidArgument as InvalidArgument
 from anysaga._errors import MissingDriver as MissingDriver
+from anysaga._errors import MissingPackage as MissingPackage
 from anysaga._errors import NoCurrentStep as NoCurrentStep
 from anysaga._errors import NotDone as NotDone
 from anysaga._errors import NotProvided as NotProvided
@@ -57,6 +59,9 @@ if TYPE_CHECKING:
     from anysaga._blocking import BlockingRunner as BlockingRunner
     from anysaga._blocking import iter_saga as iter_saga
     from anysaga._blocking import run_saga as run_saga
+    from anysaga._breaker import CircuitBreaker as CircuitBreaker
+    from anysaga._breaker import CircuitListener as CircuitListener
+    from anysaga._circuit import CircuitState as CircuitState
     from anysaga._operations import abandon as abandon
     from anysaga._operations import compensate as compensate
     from anysaga._operations import resolve as resolve
@@ -70,6 +75,9 @@ __version__ = "0.1.0"
 # What is imported when it is first used, so that a program that only declares and runs sagas starts quickly.
 _LATER = {
     "BlockingRunner": "anysaga._blocking",
+    "CircuitBreaker": "anysaga._breaker",
+    "CircuitListener": "anysaga._breaker",
+    "CircuitState": "anysaga._circuit",
     "SQLAlchemyStorage": "anysaga.storages",
     "abandon": "anysaga._operations",
     "compensate": "anysaga._operations",

@@ -25,6 +25,7 @@ class How(Enum):
     RETURNED: also if it swallowed a cancellation. RAISED: by itself, with no cancellation delivered into it.
     DISTURBED: it raised after a cancellation had been delivered into it. TIMED_OUT: our limit ran out.
     CANCELLED: the cancellation came out again. NOT_CALLED: it never began. STILL_RUNNING: its thread did not end.
+    REFUSED: a circuit breaker did not let it begin.
     """
 
     RETURNED = auto()
@@ -34,6 +35,7 @@ class How(Enum):
     CANCELLED = auto()
     NOT_CALLED = auto()
     STILL_RUNNING = auto()
+    REFUSED = auto()
 
 
 @define(eq=False)  # and not frozen, which costs time: one is made for each call, and lives as long

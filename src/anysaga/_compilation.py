@@ -9,6 +9,7 @@ from attrs import frozen
 
 from anysaga._composites import Fallback, Parallel
 from anysaga._generics import arguments_of
+from anysaga._guard import Breaker
 from anysaga._nodes import FALLBACK, PRIMARY, ROOT, Above, FallbackNode, Leaf, Node, ParallelNode
 from anysaga._retry import Retry
 from anysaga._snapshot import Codec
@@ -61,7 +62,7 @@ class Compiler:
     compensate_retry: Retry
     responses: Mapping[str, Codec[Any]]
 
-    def node(self, part: Any, path: str, above: tuple[Above, ...] = (), breaker: Any = None) -> Node:
+    def node(self, part: Any, path: str, above: tuple[Above, ...] = (), breaker: Breaker | None = None) -> Node:
         """The node for a declared part at `path`."""
         match part:
             case Fallback():
@@ -73,7 +74,7 @@ class Compiler:
                 retry = part.compensate_retry or self.compensate_retry
                 return Leaf(path, name, part, self.responses[name], retry, above, breaker)
 
-    def _fallback(self, part: Fallback, path: str, above: tuple[Above, ...], breaker: Any) -> FallbackNode:
+    def _fallback(self, part: Fallback, path: str, above: tuple[Above, ...], breaker: Breaker | None) -> FallbackNode:
         scope, primary, fallback = _scope(above), f"{path}/{PRIMARY}", f"{path}/{FALLBACK}"
         caught = Above(path, primary, scope, 1, parallel=False, catches=tuple(part.failure_exceptions))
         last = Above(path, fallback, scope, 1, parallel=False)
@@ -84,7 +85,7 @@ class Compiler:
             self.node(part.fallback, fallback, (*above, last), breaker),
         )
 
-    def _parallel(self, part: Parallel, path: str, above: tuple[Above, ...], breaker: Any) -> ParallelNode:
+    def _parallel(self, part: Parallel, path: str, above: tuple[Above, ...], breaker: Breaker | None) -> ParallelNode:
         scope, size = _scope(above), len(part.steps)
         children: list[Node] = []
         for number, child in enumerate(part.steps, start=1):

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias, Union
 
 from attrs import frozen
 
+from anysaga._guard import Breaker
 from anysaga._step import Step
 
 Branch: TypeAlias = Union[type[Step[Any, Any]], Step[Any, Any], "Fallback", "Parallel"]
@@ -33,7 +34,7 @@ class Fallback:
     step: Branch
     fallback: Branch
     failure_exceptions: tuple[type[BaseException], ...] = ()
-    circuit_breaker: Any = None
+    circuit_breaker: Breaker | None = None
 
 
 @frozen(eq=False, init=False)

@@ -21,6 +21,7 @@ from anysaga._composites import Fallback, Parallel
 from anysaga._definition import DEFAULT_COMPENSATE_RETRY, DEFAULT_GRACE, Definition
 from anysaga._errors import DefinitionError, NotStorable
 from anysaga._generics import arguments_of, is_open
+from anysaga._guard import Breaker
 from anysaga._retry import Retry
 from anysaga._snapshot import codec_for
 from anysaga._step import Step, defines
@@ -119,6 +120,9 @@ def _composite_problems(parts: Iterable[object], depth: int = 0) -> Iterator[str
 def _fallback_problems(part: Fallback) -> Iterator[str]:
     if part.step is part.fallback:
         yield f"a Fallback falls back to itself ({_describe(part.step)}): name another step as its `fallback`"
+    breaker: object = part.circuit_breaker
+    if breaker is not None and not isinstance(breaker, Breaker):
+        yield f"circuit_breaker={breaker!r} is no breaker: give a CircuitBreaker(...)"
     kinds = part.failure_exceptions
     if not isinstance(kinds, tuple) or not all(_is_exception(one) for one in kinds):
         yield "`failure_exceptions` of a Fallback must be a tuple of exception types, such as `(ConnectionError,)`"

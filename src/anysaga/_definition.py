@@ -36,12 +36,15 @@ class Definition:
     leaves: tuple[Leaf, ...] = field(init=False)
     by_path: dict[str, Leaf] = field(init=False)
     outline: str = field(init=False)
+    shares_circuits: bool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         leaves = tuple(leaf for node in self.steps for leaf in leaves_of(node))
         object.__setattr__(self, "leaves", leaves)
         object.__setattr__(self, "by_path", {leaf.path: leaf for leaf in leaves})
         object.__setattr__(self, "outline", outline_of(leaves))
+        shares = any(getattr(leaf.breaker, "shared", False) for leaf in leaves)
+        object.__setattr__(self, "shares_circuits", shares)
 
     def name_at(self, path: str) -> str:
         """The name of the step at a path; empty for the whole saga."""

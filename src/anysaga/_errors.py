@@ -65,6 +65,28 @@ class NotStorable(AnysagaError, ValueError):
 
 
 @define(slots=False, eq=False, repr=False)
+class CircuitOpen(AnysagaError, ConnectionError):
+    """A circuit breaker let a call not through. `seconds` is how long it will let none through, as far as it knows."""
+
+    circuit: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"the circuit {self.circuit!r} is open, and lets nobody through for {self.seconds:.3g} seconds more"
+
+
+@define(slots=False, eq=False, repr=False)
+class MissingPackage(AnysagaError, ImportError):
+    """Something needs a package that is not installed. `extra` brings it."""
+
+    package: str
+    extra: str
+
+    def __str__(self) -> str:
+        return f"the package {self.package!r} is not installed: pip install 'anysaga[{self.extra}]'"
+
+
+@define(slots=False, eq=False, repr=False)
 class ContextConflict(AnysagaError, ValueError):
     """Two branches of a Parallel changed the same `fields` of the context. The saga goes back."""
 

@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from anysaga._errors import NotDone
 from anysaga._generics import arguments_of
+from anysaga._guard import Breaker
 from anysaga._retry import Retry
 from anysaga._snapshot import Codec
 from anysaga._step import Step, defines
@@ -60,7 +61,7 @@ class Leaf:
     response: Codec[Any]
     compensate_retry: Retry
     above: tuple[Above, ...] = ()
-    breaker: Any = None
+    breaker: Breaker | None = None
     scope: str = field(init=False)
     backs: tuple[str, ...] = field(init=False)
     retry: Retry | None = field(init=False)

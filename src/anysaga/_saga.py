@@ -19,7 +19,7 @@ from anysaga._results import SagaResult
 from anysaga._retry import Retry
 from anysaga._transaction import SagaTransaction
 from anysaga._wiring import Factories, container_of
-from anysaga.abc import Container, Storage
+from anysaga.abc import CircuitStore, Container, Storage
 from anysaga.storages import MemoryStorage
 
 ContextT = TypeVar("ContextT")
@@ -91,14 +91,17 @@ class Saga(Generic[ContextT]):
         for key, value in changed.items():
             setattr(self, key, value)
         self._definition = None if changed else type(self)._compiled
-        if self._definition is None:
-            compile_saga(_declaration(self, type(self), _context_of(type(self)), checking=True))
+        checked = self._definition
+        if checked is None:
+            checked = compile_saga(_declaration(self, type(self), _context_of(type(self)), checking=True))
+        _check_circuits(checked, self._storage)
 
     def moved_to(self, storage: Storage, container: Container | Factories | None = None) -> Self:
         """The same saga in another storage, and with another container if one is given."""
         moved = copy.copy(self)
         moved._storage = _checked_storage(storage)
         moved._container = self._container if container is None else container_of(container)
+        _check_circuits(self.definition, storage)
         return moved
 
     @property
@@ -179,6 +182,16 @@ def checked_id(saga_id: str | uuid.UUID) -> str:
     if not isinstance(saga_id, str) or not 0 < len(saga_id) <= MAX_SAGA_ID or not saga_id.isprintable():
         raise InvalidArgument("saga_id", saga_id, expected)
     return saga_id
+
+
+def _check_circuits(definition: Definition, storage: Storage) -> None:
+    if definition.shares_circuits and not isinstance(storage, CircuitStore):
+        raise InvalidArgument(
+            "storage",
+            storage,
+            "a circuit breaker of this saga is `shared`, and this storage keeps no circuits: use SQLAlchemyStorage, "
+            "implement CircuitStore, or leave `shared` out",
+        )
 
 
 def _checked_storage(storage: Storage | None) -> Storage:

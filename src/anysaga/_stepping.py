@@ -8,24 +8,30 @@ from functools import partial
 from typing import Any
 
 from anyio import CancelScope, current_time
-from attrs import define, field
+from attrs import define, evolve, field
 
 from anysaga._calls import UNLIMITED, Ended, How, Unlimited, call, native_cancellations
 from anysaga._current import CurrentStep, key_of
 from anysaga._decisions import Back, Compensate
 from anysaga._definition import Definition, is_outcome
-from anysaga._errors import CheckpointRefused, ContextConflict, NotStorable, SagaTimeout, StaleFence, StepTimeout
+from anysaga._endings import Endings
+from anysaga._errors import (
+    CheckpointRefused,
+    CircuitOpen,
+    SagaTimeout,
+    StaleFence,
+    StepTimeout,
+)
 from anysaga._hosting import in_own_loop
 from anysaga._journal import Journal
 from anysaga._live_context import LiveContext
-from anysaga._nodes import ROOT, Leaf
+from anysaga._nodes import Leaf
 from anysaga._progress import clashes_at
 from anysaga._records import Claim, EntryKind, Outcome
-from anysaga._results import StepResult
-from anysaga._retry import Retry
-from anysaga._run import Parking, Run
+from anysaga._run import Run
 from anysaga._shield import run_shielded
 from anysaga._step import Step
+from anysaga.abc import CircuitStore
 
 
 @define(eq=False, repr=False)
@@ -45,6 +51,10 @@ class Stepping:
     run: Run = field(factory=Run)
     native_before: int = field(factory=native_cancellations, init=False)
     _acting: CurrentStep | None = field(default=None, init=False)
+    _endings: Endings = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._endings = Endings(self.definition, self.journal, self.context, self.run)
 
     def watch_claim(self) -> Claim:
         """Have the running call cancelled once the claim is lost. Returns the claim."""
@@ -72,12 +82,17 @@ class Stepping:
         deadline = math.inf if leaf.pivot or progress.pivot else self.deadline
         outcome = Outcome.UNKNOWN if progress.of(leaf.path).doubt else None
         current = self._acting = self._current(leaf, "act", attempt, outcome)
+        call = self._call if leaf.breaker is None else self._call_through
         try:
-            ended = await self._call(leaf, self.steps[leaf.path].act, current, deadline)
+            ended = await call(leaf, self.steps[leaf.path].act, current, deadline)
         finally:
             self._acting = None
-        note = self._note_done if ended.how is How.RETURNED else self._note_not_returned
-        back = note(leaf, attempt, ended)
+        if ended.how is How.RETURNED:
+            back = self._endings.done(leaf, attempt, ended)
+        else:
+            if ended.how is How.CANCELLED and self.drains and not progress.goes_back(leaf):
+                _raise_again(ended)
+            back = self._endings.not_returned(leaf, attempt, ended, self._own_error(leaf, ended))
         self.run.in_call.discard(leaf.path)
         if ended.cancelled is not None:
             raise ended.cancelled
@@ -97,21 +112,11 @@ class Stepping:
         if ended.how in (How.CANCELLED, How.NOT_CALLED):
             _raise_again(ended)
         if ended.how is How.RETURNED:
-            text = self._context_or_none(durable)[0]
-            self.journal.note(EntryKind.UNDONE, leaf.path, attempt=attempt, context=text, duration=ended.duration)
+            self._endings.undone(leaf, attempt, ended, durable)
         else:
-            self._note_undo_failed(leaf, attempt, ended)
+            self._endings.undo_failed(leaf, attempt, ended, self._own_error(leaf, ended))
         self.run.in_call.discard(leaf.path)
         _raise_again(ended)
-
-    def _note_undo_failed(self, leaf: Leaf, attempt: int, ended: Ended) -> None:
-        error = self._own_error(leaf, ended)
-        wait = self._wait(leaf.compensate_retry, attempt - self.journal.progress.of(leaf.path).undo_forgiven, error)
-        self.context.touched()
-        text = self.context.in_words(error)
-        self.journal.note(EntryKind.UNDO_FAILED, leaf.path, attempt=attempt, error=text, wait=wait)
-        if ended.how is How.STILL_RUNNING:
-            self._park_running(leaf, ended)
 
     async def probe(self, leaf: Leaf) -> None:
         """Call probe, and note its answer. A probe that fails, or answers nonsense, has answered UNKNOWN."""
@@ -192,86 +197,31 @@ class Stepping:
             self._refuse_if_lost()
         return ended
 
-    def _note_not_returned(self, leaf: Leaf, attempt: int, ended: Ended) -> Back | None:
-        progress = self.journal.progress
-        if ended.how is How.NOT_CALLED and ended.cancelled is not None:
-            self.journal.note(EntryKind.WITHDRAWN, leaf.path)
-            return None
-        goes_back = progress.goes_back(leaf)
-        if ended.how is How.CANCELLED and self.drains and not goes_back:
-            _raise_again(ended)
-        error = self._own_error(leaf, ended)
-        self._note_failed(leaf, attempt, ended, error)
-        if ended.how is How.CANCELLED:
-            return None
-        self.run.failed(leaf, error)
-        if ended.how is How.STILL_RUNNING:
-            self._park_running(leaf, ended)
-        return Back(ROOT, self.context.in_words(error)) if isinstance(error, SagaTimeout) and not goes_back else None
-
-    def _note_failed(self, leaf: Leaf, attempt: int, ended: Ended, error: BaseException) -> None:
-        progress = self.journal.progress
-        clean = ended.how is How.NOT_CALLED or (ended.how is How.RAISED and leaf.is_clean(error))
-        forgiven = progress.of(leaf.path).forgiven
-        final = isinstance(error, SagaTimeout)
-        text, problem = self._context_or_none(progress.context_of(leaf).base)
-        self.journal.note(
-            EntryKind.NOT_DONE if clean else EntryKind.UNKNOWN,
-            leaf.path,
-            attempt=attempt,
-            context=text,
-            error=self.context.in_words(error) + problem,
-            wait=None if final else self._wait(leaf.retry, attempt - forgiven, error),
-            duration=ended.duration,
-            caught=None if final or ended.how is How.CANCELLED else leaf.catcher(error),
-        )
-
-    def _note_done(self, leaf: Leaf, attempt: int, ended: Ended) -> Back | None:
-        progress = self.journal.progress
+    async def _call_through(
+        self, leaf: Leaf, method: Callable[[Any], Any], current: CurrentStep, deadline: float
+    ) -> Ended:
+        """As `_call`, if the step's breaker lets it, which is told how the call ended."""
+        assert leaf.breaker is not None  # noqa: S101 - else `_call` is called
+        storage = self.journal.storage
+        circuits = storage if isinstance(storage, CircuitStore) else None
+        ended: Ended | None = None
+        told: BaseException | None = None
         try:
-            response = leaf.encode_response(ended.value)
-            text = self.context.encode()
-            self._refuse_clashes(leaf, text)
-        except (NotStorable, ContextConflict) as error:
-            return self._note_not_kept(leaf, attempt, error)
-        self.journal.note(
-            EntryKind.DONE,
-            leaf.path,
-            attempt=attempt,
-            context=None if text == progress.context_of(leaf).base else text,
-            response=response,
-            duration=ended.duration,
-        )
-        if not (leaf.above and progress.goes_back(leaf)):
-            result = StepResult(
-                self.journal.saga_id, leaf.name, leaf.type, ended.value, attempt, ended.duration, leaf.source
-            )
-            self.run.done(leaf, result)
-        return None
-
-    def _refuse_clashes(self, leaf: Leaf, text: str) -> None:
-        progress = self.journal.progress
-        if not leaf.scope or progress.goes_back(leaf):
-            return
-        fields = clashes_at(progress, leaf, text)
-        if fields:
-            raise ContextConflict(self.definition.name, self.journal.saga_id, leaf.name, tuple(fields))
-
-    def _note_not_kept(self, leaf: Leaf, attempt: int, error: NotStorable | ContextConflict) -> Back | None:
-        """The act took effect, and its result cannot be kept: no retry can mend that, so the saga goes back."""
-        progress = self.journal.progress
-        text, problem = self._context_or_none(progress.context_of(leaf).base)
-        words = self.context.in_words(error)
-        self.run.failed(leaf, error)
-        self.journal.note(EntryKind.UNKNOWN, leaf.path, attempt=attempt, context=text, error=words + problem)
-        if leaf.pivot or progress.pivot is not None:
-            self.run.parks.append(Parking(leaf.path, f"what the step made cannot be stored: {words}"))
-            return None
-        return Back(ROOT, f"step {leaf.name!r} failed: {words}")
-
-    def _park_running(self, leaf: Leaf, ended: Ended) -> None:
-        reason = f"its thread is still running {self.definition.grace:g} seconds after it was asked to end"
-        self.run.parks.append(Parking(leaf.path, reason, ended.thread))
+            async with leaf.breaker.attempt(f"{self.definition.name}:{leaf.path}", circuits):
+                ended = await self._call(leaf, method, current, deadline)
+                told = ended.cancelled or (None if ended.how is How.RETURNED else self._own_error(leaf, ended))
+                if told is not None:
+                    raise told  # noqa: TRY301 - so that leaving tells it
+        except BaseException as error:  # noqa: ASYNC103 - raised by the caller, once the end is recorded
+            if ended is None:
+                if isinstance(error, CircuitOpen):
+                    return Ended(How.REFUSED, error=error)  # noqa: ASYNC104
+                raise
+            if error is not told:
+                # The breaker could not be told. What became of the act is more important, and is recorded.
+                cancelled = None if isinstance(error, Exception) else error
+                return evolve(ended, cancelled=ended.cancelled or cancelled)  # noqa: ASYNC104
+        return ended
 
     def _own_error(self, leaf: Leaf, ended: Ended) -> BaseException:
         """The exception that the caller will see for this end."""
@@ -287,25 +237,6 @@ class Stepping:
         if not going_back and current_time() >= self.deadline and self.definition.timeout is not None:
             return SagaTimeout(saga, saga_id, self.definition.timeout)
         return StepTimeout(saga, saga_id, leaf.name, leaf.timeout or 0.0)
-
-    def _wait(self, retry: Retry | None, attempt: int, error: BaseException) -> float | None:
-        """Seconds until the next attempt, or None. A cancellation is no failure of the step: `on` is not asked."""
-        if retry is None:
-            return None
-        try:
-            again = not isinstance(error, Exception) or retry.matches(error)
-            return retry.wait_after(attempt) if again else None
-        except Exception as problem:  # noqa: BLE001 - a user's function may raise anything
-            error.add_note(f"Retry.on could not judge this error: {self.context.in_words(problem)}")
-            return None
-
-    def _context_or_none(self, durable: str) -> tuple[str | None, str]:
-        """The context's text if it can be stored and changed, and what to say if it cannot."""
-        try:
-            text = self.context.encode()
-        except NotStorable as error:
-            return None, f" (its context was not kept: {self.context.in_words(error)})"
-        return (None if text == durable else text), ""
 
 
 async def _drained(

@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
+from anysaga._guard import Breaker as Breaker
+from anysaga._guard import CircuitRecord as CircuitRecord
+from anysaga._guard import CircuitStore as CircuitStore
 from anysaga._records import LIVE_STATES as LIVE_STATES
 from anysaga._records import Claim as Claim
 from anysaga._records import Entry as Entry

@@ -12,13 +12,13 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from anysaga._errors import OperationRefused, SagaAlreadyRunning, StaleFence, StorageClosed
 from anysaga._records import LIVE_STATES, Claim, NewSaga, SagaRecord, SagaState, SagaSummary, Write
-from anysaga.abc import Storage
+from anysaga.abc import CircuitRecord, CircuitStore, Storage
 from anysaga.storages._clock import Clock, HostClock
 from anysaga.storages._shelf import Incarnation, Shelf
 from anysaga.storages.rules import purgeable
 
 
-class MemoryStorage(Storage):
+class MemoryStorage(Storage, CircuitStore):
     """Keeps sagas in the memory of this process: **everything is lost when the process ends**.
 
     For tests, demonstrations, and sagas whose loss does no harm. It keeps the same contract as the stores that last,
@@ -153,6 +153,20 @@ class MemoryStorage(Storage):
     async def _enter(self) -> None:
         await checkpoint_if_cancelled()
         self._check_open()
+
+    async def load_circuit(self, name: str) -> CircuitRecord:
+        self._check_open()
+        with self._shelf as shelf:
+            version, text = shelf.circuits.get(name, (0, ""))
+            return CircuitRecord(version, text, shelf.clock.now())
+
+    async def save_circuit(self, name: str, text: str, *, before: int) -> bool:
+        self._check_open()
+        with self._shelf as shelf:
+            if shelf.circuits.get(name, (0, ""))[0] != before:
+                return False
+            shelf.circuits[name] = before + 1, text
+            return True
 
     def _check_open(self) -> None:
         if self._closed:

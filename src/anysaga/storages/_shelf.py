@@ -112,6 +112,7 @@ class Shelf:
     clock: Clock
     sagas: dict[str, StoredSaga] = field(factory=dict[str, StoredSaga])
     live: dict[str, StoredSaga] = field(factory=dict[str, StoredSaga])
+    circuits: dict[str, tuple[int, str]] = field(factory=dict[str, tuple[int, str]])
     lock: threading.Lock = field(factory=threading.Lock)
     _deferred: deque[Write | Claim] = field(factory=deque[Write | Claim])
 

@@ -14,6 +14,7 @@ from anysaga._records import Claim, Write
 from anysaga.storages._batches import Batches
 from anysaga.storages._clock import Clock
 from anysaga.storages._lease import Basket, Lease, Owner
+from anysaga.storages.sql._circuits import Circuits
 from anysaga.storages.sql._database import Database
 from anysaga.storages.sql._forks import survive_forks
 from anysaga.storages.sql._group import Group
@@ -48,6 +49,7 @@ class Core:
         self.database = database
         statements = Statements(tables)
         self.operations = Operations(statements)
+        self.circuits = Circuits(tables)
         self.writer = Lane(database, writes=True)
         self.reader = Lane(database, writes=False)
         self.lease = Lease(self, span=lease, clock=clock)
@@ -117,6 +119,11 @@ class Core:
         """Run an operation that writes nothing, on a snapshot."""
         self.open()
         return self.reader.run(operation)
+
+    def read_at(self, operation: Callable[[sa.Connection, int], _T]) -> _T:
+        """The same for one that needs the moment."""
+        self.open()
+        return self.reader.run(lambda connection: operation(connection, self.database.now(connection)))
 
     def write(self, operation: Callable[[sa.Connection, int], _T]) -> _T:
         """Run an operation that needs the moment and no lease."""

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from anysaga._errors import InvalidArgument, StaleFence, StorageError
 from anysaga._records import LIVE_STATES, Claim, NewSaga, SagaRecord, SagaState, SagaSummary, Write
-from anysaga.abc import Storage
+from anysaga.abc import CircuitRecord, CircuitStore, Storage
 from anysaga.storages._clock import Clock, HostClock
 from anysaga.storages._lease import Basket
 from anysaga.storages._rules import purgeable
@@ -22,7 +22,7 @@ from anysaga.storages.sql._sqlite import Durability, SQLiteDatabase
 from anysaga.storages.sql._tables import Tables
 
 
-class SQLAlchemyStorage(Storage):
+class SQLAlchemyStorage(Storage, CircuitStore):
     """Keeps sagas in a SQL database: for now a SQLite file, on asyncio and Trio alike.
 
         async with SQLAlchemyStorage("sqlite:///orders.db") as storage:
@@ -142,6 +142,23 @@ class SQLAlchemyStorage(Storage):
         return await self._write(
             partial(self._core.write, lambda connection, _: operations.purge(connection, before, chosen, limit))
         )
+
+    async def load_circuit(self, name: str) -> CircuitRecord:
+        circuits = self._core.circuits
+        return await self._core.reader.hop(
+            partial(self._core.read_at, lambda connection, now: circuits.load(connection, name, now))
+        )
+
+    async def save_circuit(self, name: str, text: str, *, before: int) -> bool:
+        circuits = self._core.circuits
+        try:
+            return await self._write(
+                partial(self._core.write, lambda connection, now: circuits.save(connection, name, text, before, now))
+            )
+        except StorageError:
+            if (await self.load_circuit(name)).version != before:  # noqa: ASYNC120 - on a server two may enter it at once
+                return False
+            raise
 
     async def _take(self, operation: Taking) -> list[Claim]:
         basket = Basket()

@@ -73,6 +73,14 @@ class Tables:
             sa.Column("digest", sa.Text, nullable=False),
             sa.Column("context", sa.Text, nullable=False),
         )
+        self.circuits = _table(
+            self.metadata,
+            f"{prefix}circuits",
+            sa.Column("name", sa.String(MAX_SAGA_ID), primary_key=True),
+            sa.Column("version", sa.BigInteger, nullable=False),
+            sa.Column("text", sa.Text, nullable=False),
+            sa.Column("updated_at", sa.BigInteger, nullable=False),
+        )
         self.entries = _table(
             self.metadata,
             f"{prefix}entries",

@@ -1,0 +1,147 @@
+"""How a call ended, as entries of the log: pure bookkeeping, which awaits nothing."""
+
+from __future__ import annotations
+
+from attrs import define
+
+from anysaga._calls import Ended, How
+from anysaga._decisions import Back
+from anysaga._definition import Definition
+from anysaga._errors import ContextConflict, NotStorable, SagaTimeout
+from anysaga._journal import Journal
+from anysaga._live_context import LiveContext
+from anysaga._nodes import ROOT, Leaf
+from anysaga._progress import clashes_at
+from anysaga._records import EntryKind
+from anysaga._results import StepResult
+from anysaga._retry import Retry
+from anysaga._run import Parking, Run
+
+
+@define(eq=False, repr=False)
+class Endings:
+    """Notes the ends of acts and undos of one branch."""
+
+    definition: Definition
+    journal: Journal
+    context: LiveContext
+    run: Run
+
+    def not_returned(self, leaf: Leaf, attempt: int, ended: Ended, error: BaseException) -> Back | None:
+        """Note WITHDRAWN, NOT_DONE or UNKNOWN. Returns how to go back if no retry and no fallback may follow."""
+        progress = self.journal.progress
+        if ended.how is How.NOT_CALLED and ended.cancelled is not None:
+            self.journal.note(EntryKind.WITHDRAWN, leaf.path)
+            return None
+        goes_back = progress.goes_back(leaf)
+        self._failed(leaf, attempt, ended, error)
+        if ended.how is How.CANCELLED:
+            return None
+        self.run.failed(leaf, error)
+        if ended.how is How.STILL_RUNNING:
+            self._park_running(leaf, ended)
+        return Back(ROOT, self.context.in_words(error)) if isinstance(error, SagaTimeout) and not goes_back else None
+
+    def _failed(self, leaf: Leaf, attempt: int, ended: Ended, error: BaseException) -> None:
+        progress = self.journal.progress
+        refused = ended.how is How.REFUSED
+        clean = refused or ended.how is How.NOT_CALLED or (ended.how is How.RAISED and leaf.is_clean(error))
+        forgiven = progress.of(leaf.path).forgiven
+        final = isinstance(error, SagaTimeout) or refused
+        text, problem = self._context_or_none(progress.context_of(leaf).base)
+        self.journal.note(
+            EntryKind.NOT_DONE if clean else EntryKind.UNKNOWN,
+            leaf.path,
+            attempt=attempt,
+            context=text,
+            error=self.context.in_words(error) + problem,
+            wait=None if final else self._wait(leaf.retry, attempt - forgiven, error),
+            duration=ended.duration,
+            caught=leaf.innermost_primary if refused else self._catcher(leaf, ended, error),
+        )
+
+    def _catcher(self, leaf: Leaf, ended: Ended, error: BaseException) -> str | None:
+        if ended.how is How.CANCELLED or isinstance(error, SagaTimeout):
+            return None
+        return leaf.catcher(error)
+
+    def done(self, leaf: Leaf, attempt: int, ended: Ended) -> Back | None:
+        """Note DONE; or UNKNOWN, and how to go back, if what the act made cannot be kept."""
+        progress = self.journal.progress
+        try:
+            response = leaf.encode_response(ended.value)
+            text = self.context.encode()
+            self._refuse_clashes(leaf, text)
+        except (NotStorable, ContextConflict) as error:
+            return self._not_kept(leaf, attempt, error)
+        self.journal.note(
+            EntryKind.DONE,
+            leaf.path,
+            attempt=attempt,
+            context=None if text == progress.context_of(leaf).base else text,
+            response=response,
+            duration=ended.duration,
+        )
+        if not (leaf.above and progress.goes_back(leaf)):
+            result = StepResult(
+                self.journal.saga_id, leaf.name, leaf.type, ended.value, attempt, ended.duration, leaf.source
+            )
+            self.run.done(leaf, result)
+        return None
+
+    def _refuse_clashes(self, leaf: Leaf, text: str) -> None:
+        progress = self.journal.progress
+        if not leaf.scope or progress.goes_back(leaf):
+            return
+        fields = clashes_at(progress, leaf, text)
+        if fields:
+            raise ContextConflict(self.definition.name, self.journal.saga_id, leaf.name, tuple(fields))
+
+    def _not_kept(self, leaf: Leaf, attempt: int, error: NotStorable | ContextConflict) -> Back | None:
+        """The act took effect, and its result cannot be kept: no retry can mend that, so the saga goes back."""
+        progress = self.journal.progress
+        text, problem = self._context_or_none(progress.context_of(leaf).base)
+        words = self.context.in_words(error)
+        self.run.failed(leaf, error)
+        self.journal.note(EntryKind.UNKNOWN, leaf.path, attempt=attempt, context=text, error=words + problem)
+        if leaf.pivot or progress.pivot is not None:
+            self.run.parks.append(Parking(leaf.path, f"what the step made cannot be stored: {words}"))
+            return None
+        return Back(ROOT, f"step {leaf.name!r} failed: {words}")
+
+    def _park_running(self, leaf: Leaf, ended: Ended) -> None:
+        reason = f"its thread is still running {self.definition.grace:g} seconds after it was asked to end"
+        self.run.parks.append(Parking(leaf.path, reason, ended.thread))
+
+    def undone(self, leaf: Leaf, attempt: int, ended: Ended, durable: str) -> None:
+        """Note UNDONE, with what the undo wrote into a context that was `durable`."""
+        text = self._context_or_none(durable)[0]
+        self.journal.note(EntryKind.UNDONE, leaf.path, attempt=attempt, context=text, duration=ended.duration)
+
+    def undo_failed(self, leaf: Leaf, attempt: int, ended: Ended, error: BaseException) -> None:
+        """Note UNDO_FAILED."""
+        wait = self._wait(leaf.compensate_retry, attempt - self.journal.progress.of(leaf.path).undo_forgiven, error)
+        self.context.touched()
+        text = self.context.in_words(error)
+        self.journal.note(EntryKind.UNDO_FAILED, leaf.path, attempt=attempt, error=text, wait=wait)
+        if ended.how is How.STILL_RUNNING:
+            self._park_running(leaf, ended)
+
+    def _wait(self, retry: Retry | None, attempt: int, error: BaseException) -> float | None:
+        """Seconds until the next attempt, or None. A cancellation is no failure of the step: `on` is not asked."""
+        if retry is None:
+            return None
+        try:
+            again = not isinstance(error, Exception) or retry.matches(error)
+            return retry.wait_after(attempt) if again else None
+        except Exception as problem:  # noqa: BLE001 - a user's function may raise anything
+            error.add_note(f"Retry.on could not judge this error: {self.context.in_words(problem)}")
+            return None
+
+    def _context_or_none(self, durable: str) -> tuple[str | None, str]:
+        """The context's text if it can be stored and changed, and what to say if it cannot."""
+        try:
+            text = self.context.encode()
+        except NotStorable as error:
+            return None, f" (its context was not kept: {self.context.in_words(error)})"
+        return (None if text == durable else text), ""

@@ -1,0 +1,101 @@
+"""Circuits of the package aiobreaker, for those who use it already."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from typing import Any
+
+from anysaga._errors import CircuitOpen, MissingPackage
+from anysaga._guard import CircuitStore
+
+try:
+    import aiobreaker  # type: ignore[import-untyped]
+except ImportError as error:
+    raise MissingPackage("aiobreaker", "aiobreaker") from error
+
+
+class AioBreakerAdapter:
+    """A `Breaker` made of aiobreaker's circuits, one for each step.
+
+    `fail_max`, `timeout_duration` (seconds, or a `timedelta`) and `exclude` mean what they mean there; other `options`
+    (`listeners`, `state_storage`) are handed on. The rules are those of aiobreaker: an excluded error counts as a
+    success, and a half-open circuit lets through whoever comes. A cancellation is neither here.
+
+    It works on asyncio and Trio: a circuit is asked and told without ever waiting for an event loop.
+
+        Fallback(ReserveInventory, ReserveElsewhere, circuit_breaker=AioBreakerAdapter(fail_max=2, timeout_duration=60))
+
+    Raises `MissingPackage`, when it is imported, without the package aiobreaker.
+    """
+
+    def __init__(
+        self,
+        fail_max: int = 5,
+        timeout_duration: float | timedelta = 60,
+        exclude: Iterable[type[Exception] | Callable[[Exception], bool]] = (),
+        **options: Any,
+    ) -> None:
+        wait = timeout_duration if isinstance(timeout_duration, timedelta) else timedelta(seconds=timeout_duration)
+        self._options = {"fail_max": fail_max, "timeout_duration": wait, "exclude": list(exclude), **options}
+        self._circuits: dict[str, Any] = {}
+
+    def circuit(self, step: str) -> Any:
+        """The `aiobreaker.CircuitBreaker` of a step ("saga:path")."""
+        if step not in self._circuits:
+            self._circuits[step] = aiobreaker.CircuitBreaker(**self._options, name=step)
+        return self._circuits[step]
+
+    def attempt(
+        self,
+        step: str,
+        circuits: CircuitStore | None = None,  # noqa: ARG002 - aiobreaker has stores of its own
+        /,
+    ) -> AbstractAsyncContextManager[object]:
+        """Surround one call. Entering raises `CircuitOpen`; leaving notes how it ended."""
+        return _Attempt(step, self.circuit(step))
+
+
+class _Attempt(AbstractAsyncContextManager[object]):
+    """One call: aiobreaker surrounds a coroutine that is stopped in its middle while the step acts."""
+
+    def __init__(self, step: str, circuit: Any) -> None:
+        self._step = step
+        self._circuit = circuit
+
+    async def __aenter__(self) -> None:
+        self._call = self._circuit.call_async(_body)
+        try:
+            self._call.send(None)
+        except aiobreaker.CircuitBreakerError as error:
+            seconds = self._circuit.time_until_open
+            left = seconds.total_seconds() if isinstance(seconds, timedelta) else 0.0
+            raise CircuitOpen(self._step, max(left, 0.0)) from error
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: types.TracebackType | None
+    ) -> None:
+        if error is not None and not isinstance(error, Exception):
+            self._call.close()
+            return
+        try:
+            self._call.send(error)
+        except StopIteration:
+            return
+        except Exception as raised:
+            # The step's own error goes on by itself; aiobreaker raises its own in its place when the circuit opens.
+            if raised is not error and not isinstance(raised, aiobreaker.CircuitBreakerError):
+                raise
+
+
+async def _body() -> None:
+    error = await _end_of_the_step()
+    if error is not None:
+        raise error
+
+
+@types.coroutine
+def _end_of_the_step() -> Generator[None, Exception | None, Exception | None]:
+    return (yield)

@@ -1,0 +1,73 @@
+"""The predecessor's users keep their breaker: the real aiobreaker behind a Fallback."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+
+import anyio
+import pytest
+from trips import Book, Trip, raises, trip_of
+
+from anysaga import CircuitOpen, Fallback
+from anysaga.abc import Breaker, Storage
+
+pytest.importorskip("aiobreaker", reason="aiobreaker is not installed")
+
+from anysaga.integrations import AioBreakerAdapter
+
+pytestmark = pytest.mark.anyio
+
+
+def test_it_is_a_breaker() -> None:
+    assert isinstance(AioBreakerAdapter(), Breaker)
+
+
+async def test_after_two_failing_sagas_the_third_does_not_call_the_primary(storage: Storage, did: list[str]) -> None:
+    breaker = AioBreakerAdapter(fail_max=2, timeout_duration=60)
+    saga = trip_of(storage, Fallback(Book("a", did, act=raises(OSError())), Book("b", did), circuit_breaker=breaker))
+    for _ in range(3):
+        await saga.run(Trip())
+    assert did == ["act a", "undo a", "act b"] * 2 + ["act b"]
+    assert breaker.circuit("trip:1/primary").current_state.name == "OPEN"
+
+
+async def test_an_open_circuit_says_for_how_long() -> None:
+    breaker = AioBreakerAdapter(fail_max=1, timeout_duration=timedelta(seconds=60))
+    with pytest.raises(OSError, match="mine"):
+        async with breaker.attempt("s"):
+            raise OSError("mine")
+    with pytest.raises(CircuitOpen) as caught:
+        async with breaker.attempt("s"):
+            raise AssertionError
+    assert 50 < caught.value.seconds <= 60
+
+
+async def test_excluded_errors_do_not_open_it() -> None:
+    breaker = AioBreakerAdapter(fail_max=1, exclude=(KeyError,))
+    with pytest.raises(KeyError):
+        async with breaker.attempt("s"):
+            raise KeyError
+    async with breaker.attempt("s"):
+        assert breaker.circuit("s").fail_counter == 0
+
+
+async def test_a_cancellation_is_neither_failure_nor_success() -> None:
+    breaker = AioBreakerAdapter(fail_max=2)
+    with pytest.raises(OSError, match="mine"):
+        async with breaker.attempt("s"):
+            raise OSError("mine")
+    with anyio.CancelScope() as scope:
+        async with breaker.attempt("s"):
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert breaker.circuit("s").fail_counter == 1
+
+
+def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "anysaga.integrations._aiobreaker", raising=False)
+    monkeypatch.setitem(sys.modules, "aiobreaker", None)
+    import anysaga.integrations  # noqa: PLC0415 - looked at while the package is away
+
+    with pytest.raises(ImportError, match=r"anysaga\[aiobreaker\]"):
+        anysaga.integrations.__getattr__("AioBreakerAdapter")

@@ -1,0 +1,472 @@
+"""Circuit breakers: by themselves, in a Fallback, shared by processes (design 6, rule H3)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from trips import AT_ONCE, Book, Trip, for_ever, raises, trip_of
+
+from anysaga import (
+    CircuitBreaker,
+    CircuitListener,
+    CircuitOpen,
+    CircuitState,
+    DefinitionError,
+    Fallback,
+    InvalidArgument,
+    MemoryStorage,
+    NotDone,
+    Parallel,
+    Saga,
+    SQLAlchemyStorage,
+)
+from anysaga.abc import CircuitRecord, CircuitStore, Storage
+
+pytestmark = pytest.mark.anyio
+
+
+class Seconds:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Seconds:
+    return Seconds()
+
+
+async def fail(breaker: CircuitBreaker, error: BaseException, step: str = "s") -> None:
+    """Let one call fail."""
+    with pytest.raises(type(error)):
+        async with breaker.attempt(step):
+            raise error
+
+
+async def test_it_opens_after_fail_max_failures_and_says_for_how_long(clock: Seconds) -> None:
+    breaker = CircuitBreaker(fail_max=2, reset_timeout=60, clock=clock)
+    await fail(breaker, OSError())
+    await fail(breaker, OSError())
+    clock.now += 15
+    with pytest.raises(CircuitOpen) as caught:
+        async with breaker.attempt("s"):
+            raise AssertionError
+    assert (caught.value.circuit, caught.value.seconds) == ("s", 45.0)
+
+
+async def test_after_its_time_one_call_closes_it_again(clock: Seconds) -> None:
+    breaker = CircuitBreaker(fail_max=1, clock=clock)
+    await fail(breaker, OSError())
+    clock.now += 60
+    async with breaker.attempt("s"):
+        assert breaker.circuit("s").state is CircuitState.HALF_OPEN
+        with pytest.raises(CircuitOpen):
+            async with breaker.attempt("s"):
+                raise AssertionError
+    assert breaker.circuit("s").state is CircuitState.CLOSED
+
+
+async def test_each_step_has_a_circuit_of_its_own() -> None:
+    breaker = CircuitBreaker(fail_max=1)
+    await fail(breaker, OSError(), "one")
+    async with breaker.attempt("two"):
+        assert breaker.circuit("one").state is CircuitState.OPEN
+
+
+async def test_a_name_is_shared_by_steps_and_breakers() -> None:
+    first, second = CircuitBreaker(fail_max=1, name="bank-1"), CircuitBreaker(fail_max=5, name="bank-1")
+    await fail(first, OSError(), "one")
+    with pytest.raises(CircuitOpen):
+        async with second.attempt("two"):
+            raise AssertionError
+    assert second.state is CircuitState.OPEN
+
+
+@pytest.mark.parametrize("exclude", [KeyError, lambda error: "mine" in str(error)], ids=["type", "function"])
+async def test_what_is_excluded_is_neither_failure_nor_success(exclude: Any) -> None:
+    breaker = CircuitBreaker(fail_max=2, exclude=(exclude,))
+    await fail(breaker, OSError())
+    await fail(breaker, KeyError("mine"))
+    assert breaker.circuit("s").failures == 1
+
+
+async def test_a_cancellation_gives_the_trial_back(clock: Seconds) -> None:
+    breaker = CircuitBreaker(fail_max=1, clock=clock)
+    await fail(breaker, OSError())
+    clock.now += 60
+    with anyio.CancelScope() as scope:
+        async with breaker.attempt("s"):
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert breaker.circuit("s").state is CircuitState.HALF_OPEN
+    async with breaker.attempt("s"):
+        pass
+    assert breaker.circuit("s").state is CircuitState.CLOSED
+
+
+async def test_by_itself() -> None:
+    breaker = CircuitBreaker(fail_max=1)
+    with pytest.raises(OSError, match="mine"):
+        async with breaker:
+            raise OSError("mine")
+    with pytest.raises(CircuitOpen):
+        async with breaker:
+            raise AssertionError
+    assert breaker.state is CircuitState.OPEN
+
+
+async def test_by_itself_in_many_tasks_at_once(clock: Seconds) -> None:
+    """A call of before, which ends late, is not taken for the one on trial."""
+    breaker, late = CircuitBreaker(fail_max=1, clock=clock), anyio.Event()
+    began = anyio.Event()
+
+    async def slow() -> None:
+        async with breaker:
+            began.set()
+            await late.wait()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(slow)
+        await began.wait()
+        with pytest.raises(OSError, match="mine"):
+            async with breaker:
+                raise OSError("mine")
+        clock.now += 60
+        async with breaker:
+            late.set()
+            await anyio.wait_all_tasks_blocked()
+            assert breaker.state is CircuitState.HALF_OPEN
+    assert breaker.state is CircuitState.CLOSED
+
+
+async def test_by_hand() -> None:
+    breaker = CircuitBreaker()
+    await breaker.open()
+    with pytest.raises(CircuitOpen):
+        async with breaker:
+            raise AssertionError
+    await breaker.close()
+    async with breaker:
+        assert breaker.state is CircuitState.CLOSED
+
+
+class Heard(CircuitListener):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def state_change(self, breaker: CircuitBreaker, circuit: str, old: CircuitState, new: CircuitState) -> None:
+        self.said.append(f"{circuit}: {old} to {new}")
+
+    def success(self, breaker: CircuitBreaker, circuit: str) -> None:
+        self.said.append("success")
+
+    def failure(self, breaker: CircuitBreaker, circuit: str, error: BaseException) -> None:
+        self.said.append(f"failure {error}")
+
+
+async def test_listeners_hear_of_everything_that_counts(clock: Seconds) -> None:
+    breaker, heard = CircuitBreaker(fail_max=1, exclude=(KeyError,), clock=clock), Heard()
+    breaker.listen(heard)
+    await fail(breaker, KeyError())
+    await fail(breaker, OSError("one"))
+    clock.now += 60
+    async with breaker.attempt("s"):
+        pass
+    assert heard.said == [
+        "s: CLOSED to OPEN",
+        "failure one",
+        "s: OPEN to HALF_OPEN",
+        "s: HALF_OPEN to CLOSED",
+        "success",
+    ]
+
+
+async def test_a_listener_that_fails_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(CircuitListener):
+        def success(self, breaker: CircuitBreaker, circuit: str) -> None:
+            raise RuntimeError("broken")
+
+    breaker, heard = CircuitBreaker(), Heard()
+    breaker.listen(Broken())
+    breaker.listen(heard)
+    async with breaker.attempt("s"):
+        pass
+    assert heard.said == ["success"]
+    assert "a listener of" in caplog.text
+
+
+async def test_threads_may_use_one_breaker() -> None:
+    breaker = CircuitBreaker(fail_max=100_000)
+
+    def work() -> None:
+        async def calls() -> None:
+            for _ in range(200):
+                with pytest.raises(OSError):  # noqa: PT011 - it has no text
+                    async with breaker.attempt("s"):
+                        raise OSError
+
+        anyio.run(calls)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        await anyio.to_thread.run_sync(thread.join)
+    assert breaker.circuit("s").failures == 800
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("fail_max", 0),
+        ("fail_max", True),
+        ("fail_max", 1.5),
+        ("reset_timeout", 0),
+        ("reset_timeout", float("nan")),
+        ("reset_timeout", "60"),
+        ("exclude", [OSError]),
+        ("exclude", (1,)),
+    ],
+)
+def test_limits_that_cannot_work_are_refused(option: str, value: Any) -> None:
+    with pytest.raises(InvalidArgument, match=option):
+        CircuitBreaker(**{option: value})
+
+
+# In a saga
+
+
+async def test_an_open_circuit_goes_straight_to_the_fallback(storage: Storage, did: list[str]) -> None:
+    """The seeds' example: after two failing sagas the third does not call the primary at all, nor undoes it."""
+    breaker = CircuitBreaker(fail_max=2)
+    part = Fallback(Book("a", did, act=raises(OSError())), Book("b", did), (OSError,), breaker)
+    saga = trip_of(storage, part)
+    for _ in range(2):
+        await saga.run(Trip())
+    assert did == ["act a", "undo a", "act b"] * 2
+    did.clear()
+    result = await saga.run(Trip())
+    assert did == ["act b"]
+    assert result.steps[0].source == "fallback"
+    assert breaker.circuit("trip:1/primary").state is CircuitState.OPEN
+
+
+async def test_each_attempt_asks_and_tells(storage: Storage, did: list[str]) -> None:
+    breaker = CircuitBreaker(fail_max=2)
+    primary = Book("a", did, act=raises(OSError()), retry=AT_ONCE)
+    await trip_of(storage, Fallback(primary, Book("b", did), circuit_breaker=breaker)).run(Trip())
+    assert did == ["act a", "act a", "undo a", "act b"]
+
+
+async def test_undos_pass_the_breaker_by(storage: Storage, did: list[str]) -> None:
+    breaker = CircuitBreaker(fail_max=1)
+    primary = Book("a", did, act=raises(OSError()), undo=_once(OSError()))
+    await trip_of(storage, Fallback(primary, Book("b", did), circuit_breaker=breaker)).run(Trip())
+    assert did == ["act a", "undo a", "undo a", "act b"]
+
+
+def _once(error: Exception) -> Any:
+    left = [error]
+
+    async def deed(trip: Trip) -> None:
+        if left:
+            raise left.pop()
+
+    return deed
+
+
+async def test_running_out_of_a_step_s_time_is_a_failure(storage: Storage, did: list[str]) -> None:
+    breaker = CircuitBreaker(fail_max=1)
+    primary = Book("a", did, act=for_ever, timeout=0.001)
+    await trip_of(storage, Fallback(primary, Book("b", did), circuit_breaker=breaker)).run(Trip())
+    assert breaker.circuit("trip:1/primary").state is CircuitState.OPEN
+
+
+async def test_not_done_is_a_failure_unless_it_is_excluded(storage: Storage, did: list[str]) -> None:
+    for breaker, failures in ((CircuitBreaker(), 1), (CircuitBreaker(exclude=(NotDone,)), 0)):
+        part = Fallback(Book("a", did, act=raises(NotDone())), Book("b", did), circuit_breaker=breaker)
+        await trip_of(storage, part).run(Trip())
+        assert breaker.circuit("trip:1/primary").failures == failures
+
+
+async def test_a_cancelled_saga_is_neither_failure_nor_success(storage: Storage, did: list[str]) -> None:
+    breaker, began = CircuitBreaker(fail_max=1), anyio.Event()
+
+    async def act(trip: Trip) -> None:
+        began.set()
+        await anyio.sleep_forever()
+
+    saga = trip_of(storage, Fallback(Book("a", did, act=act), Book("b", did), circuit_breaker=breaker))
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: saga.run(Trip()))
+        await began.wait()
+        group.cancel_scope.cancel()
+    assert breaker.circuit("trip:1/primary").state is CircuitState.CLOSED
+    assert did == ["act a", "undo a"]
+
+
+async def test_if_the_fallback_of_an_open_circuit_fails_the_circuit_is_its_context(
+    storage: Storage, did: list[str]
+) -> None:
+    breaker = CircuitBreaker(fail_max=1, name="context-1")
+    await breaker.open()
+    part = Fallback(Book("a", did), Book("b", did, act=raises(KeyError("b"))), circuit_breaker=breaker)
+    with pytest.raises(KeyError) as caught:
+        await trip_of(storage, part).run(Trip())
+    assert isinstance(caught.value.__context__, CircuitOpen)
+    assert did == ["act b", "undo b"]
+
+
+async def test_steps_of_a_group_have_circuits_of_their_own(storage: Storage, did: list[str]) -> None:
+    breaker = CircuitBreaker(fail_max=1)
+    group = Parallel(Book("a", did, act=raises(OSError())), Book("b", did), limit=1)
+    await trip_of(storage, Fallback(group, Book("c", did), circuit_breaker=breaker)).run(Trip())
+    assert breaker.circuit("trip:1/primary/1").state is CircuitState.OPEN
+    assert breaker.circuit("trip:1/primary/2").state is CircuitState.CLOSED
+
+
+def test_what_is_no_breaker_is_refused_at_declaration(did: list[str]) -> None:
+    part: Any = Fallback(Book("a", did), Book("b", did), (), 7)  # type: ignore[arg-type]
+    with pytest.raises(DefinitionError, match="circuit_breaker=7 is no breaker"):
+        trip_of(None, part)
+
+
+# Shared
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[CircuitStore, CircuitStore]]:
+    """Two processes' views of one store."""
+    if request.param == "memory":
+        memory = MemoryStorage()
+        yield memory, memory.twin()
+        return
+    async with SQLAlchemyStorage(tmp_path / "s.db") as one, SQLAlchemyStorage(tmp_path / "s.db") as two:
+        yield one, two
+
+
+async def test_two_processes_agree_within_one_call(pair: tuple[CircuitStore, CircuitStore]) -> None:
+    here, there = CircuitBreaker(fail_max=1, shared=True), CircuitBreaker(fail_max=1, shared=True)
+    with pytest.raises(OSError, match="mine"):
+        async with here.attempt("s", pair[0]):
+            raise OSError("mine")
+    with pytest.raises(CircuitOpen):
+        async with there.attempt("s", pair[1]):
+            raise AssertionError
+    await there.close("s", circuits=pair[1])
+    async with here.attempt("s", pair[0]):
+        pass
+
+
+async def test_failures_of_two_processes_add_up(pair: tuple[CircuitStore, CircuitStore]) -> None:
+    for store in (pair[0], pair[1], pair[0]):
+        with pytest.raises(OSError, match="mine"):
+            async with CircuitBreaker(fail_max=3, shared=True).attempt("s", store):
+                raise OSError("mine")
+    with pytest.raises(CircuitOpen):
+        async with CircuitBreaker(fail_max=3, shared=True).attempt("s", pair[1]):
+            raise AssertionError
+
+
+async def test_one_trial_for_all_processes(pair: tuple[CircuitStore, CircuitStore]) -> None:
+    here, there = (CircuitBreaker(fail_max=1, reset_timeout=1e-6, shared=True) for _ in range(2))
+    await here.open("s", circuits=pair[0])
+    async with here.attempt("s", pair[0]):
+        with pytest.raises(CircuitOpen):
+            async with there.attempt("s", pair[1]):
+                raise AssertionError
+    async with there.attempt("s", pair[1]):
+        pass
+
+
+async def test_a_failure_on_trial_opens_it_again(pair: tuple[CircuitStore, CircuitStore]) -> None:
+    breaker = CircuitBreaker(fail_max=5, reset_timeout=1e-6, shared=True)
+    await breaker.open("s", circuits=pair[0])
+    heard = Heard()
+    breaker.listen(heard)
+    with pytest.raises(OSError, match="mine"):
+        async with breaker.attempt("s", pair[0]):
+            raise OSError("mine")
+    assert heard.said == ["s: OPEN to HALF_OPEN", "s: HALF_OPEN to OPEN", "failure mine"]
+
+
+class Counting(MemoryStorage):
+    """Counts what is written, and lets another process write in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.saves = 0
+        self.before_save: list[Any] = []
+
+    async def load_circuit(self, name: str) -> CircuitRecord:
+        return await super().load_circuit(name)
+
+    async def save_circuit(self, name: str, text: str, *, before: int) -> bool:
+        self.saves += 1
+        if self.before_save:
+            await self.before_save.pop()()
+        return await super().save_circuit(name, text, before=before)
+
+
+async def test_a_success_on_a_quiet_circuit_writes_nothing() -> None:
+    store, breaker = Counting(), CircuitBreaker(shared=True)
+    for _ in range(3):
+        async with breaker.attempt("s", store):
+            pass
+    assert store.saves == 0
+
+
+async def test_nothing_is_lost_when_two_write_at_once() -> None:
+    """Compare-and-set: who comes second looks again."""
+    store, breaker = Counting(), CircuitBreaker(fail_max=2, shared=True)
+
+    async def other() -> None:
+        with pytest.raises(OSError, match="other"):
+            async with breaker.attempt("s", store):
+                raise OSError("other")
+
+    store.before_save.append(other)
+    with pytest.raises(OSError, match="mine"):
+        async with breaker.attempt("s", store):
+            raise OSError("mine")
+    with pytest.raises(CircuitOpen):
+        async with breaker.attempt("s", store):
+            raise AssertionError
+
+
+async def test_a_shared_breaker_in_a_saga_uses_the_saga_s_store(storage: Storage, did: list[str]) -> None:
+    def part() -> Fallback:
+        breaker = CircuitBreaker(fail_max=1, shared=True)
+        return Fallback(Book("a", did, act=raises(OSError())), Book("b", did), circuit_breaker=breaker)
+
+    await trip_of(storage, part()).run(Trip())
+    await trip_of(storage, part()).run(Trip())
+    assert did == ["act a", "undo a", "act b", "act b"]
+
+
+class Bare(Storage):
+    """A storage of somebody who needs no circuits."""
+
+    create = claim = claim_due = record = confirm = release = load = find = purge = None  # type: ignore[assignment]
+    defer = None  # type: ignore[assignment]
+
+
+def test_a_shared_breaker_with_a_store_that_keeps_no_circuits_is_refused(did: list[str]) -> None:
+    part = Fallback(Book("a", did), Book("b", did), circuit_breaker=CircuitBreaker(shared=True))
+    with pytest.raises(InvalidArgument, match="keeps no circuits"):
+        Saga[Trip](name="trip", steps=[part], storage=Bare())
+
+
+async def test_a_shared_breaker_by_itself_needs_a_store() -> None:
+    with pytest.raises(InvalidArgument, match="needs a store"):
+        async with CircuitBreaker(shared=True):
+            raise AssertionError
