@@ -1,0 +1,43 @@
+"""A process that runs several sagas at once on one file, and kills itself with SIGKILL at a point of any of them.
+
+Arguments: folder, address, point, backend. So the batches that it dies in hold the writes of several sagas.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import anyio
+from point_runs import EXPECTED_ERRORS, MortalStorage
+from point_shapes import WORLD, FailsAtTheEnd, Shape, Well
+from point_world import Fuse, World
+
+from anysaga import SQLAlchemyStorage
+from anysaga.abc import Storage
+
+CROWD: list[type[Shape]] = [Well, FailsAtTheEnd] * 4
+
+
+async def main(folder: Path, address: str, point: int) -> None:
+    storage, fuse = SQLAlchemyStorage(address, lease=600), Fuse(point, real=True)
+    async with anyio.create_task_group() as group:
+        for number, shape in enumerate(CROWD):
+            group.start_soon(run_one, folder, number, shape, storage, fuse)
+
+
+async def run_one(folder: Path, number: int, shape: type[Shape], storage: Storage, fuse: Fuse) -> None:
+    """Run one saga of the crowd, in a world of its own."""
+    world = World(shape().definition, storage, file=folder / f"world-{number}", fuse=fuse)
+    WORLD.set(world)
+    try:
+        await shape(storage=MortalStorage(storage, fuse)).run(shape.begin(), saga_id=f"trip-{number}")
+    except EXPECTED_ERRORS:
+        return
+    finally:
+        if world.problems:
+            (folder / f"problems-{number}").write_text("\n".join(world.problems))
+
+
+if __name__ == "__main__":
+    anyio.run(main, Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), backend=sys.argv[4])
