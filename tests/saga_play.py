@@ -29,9 +29,10 @@ from anysaga._decisions import (
 )
 from anysaga._declaration import Declaration, compile_saga
 from anysaga._definition import Definition
+from anysaga._folding import apply
 from anysaga._nodes import ROOT, Leaf
 from anysaga._operations import _Desk
-from anysaga._progress import Progress, StepProgress, apply
+from anysaga._progress import Progress, StepProgress
 from anysaga._records import Claim, Entry, EntryKind, Outcome, SagaRecord, SagaState, SagaSummary
 from anysaga._retry import Retry
 from anysaga._step import Step

@@ -40,7 +40,8 @@ from saga_model import Acting, Before, Call, Person, Plan, PlannedStep, Turn, Un
 from saga_play import Play, desk_of
 
 from anysaga._decisions import Act, Back, Compensate, GiveUp, Park, can_go_back, decide, pivot_in_doubt, uncalled
-from anysaga._progress import Progress, apply
+from anysaga._folding import apply
+from anysaga._progress import Progress
 from anysaga._records import Entry, EntryKind, Outcome, SagaState
 
 SECOND = 1_000_000

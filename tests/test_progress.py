@@ -28,7 +28,8 @@ from saga_logs import (
 )
 from saga_play import START, facts
 
-from anysaga._progress import Progress, apply
+from anysaga._folding import apply
+from anysaga._progress import Progress
 from anysaga._records import Entry, EntryKind, Outcome, SagaState
 
 

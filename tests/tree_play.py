@@ -36,8 +36,9 @@ from anysaga._decisions import (
 )
 from anysaga._declaration import Declaration, compile_saga
 from anysaga._definition import Definition
+from anysaga._folding import apply
 from anysaga._nodes import ROOT, FallbackNode, Leaf, Node, ParallelNode, is_below, leaves_of
-from anysaga._progress import Progress, apply
+from anysaga._progress import Progress
 from anysaga._records import Entry, EntryKind, Outcome, SagaState
 
 LIMIT = 5000

@@ -10,7 +10,8 @@ from anyio import CancelScope, current_time, get_cancelled_exc_class
 from attrs import define, field
 
 from anysaga._errors import StaleFence, StorageUnavailable
-from anysaga._progress import Progress, apply
+from anysaga._folding import apply
+from anysaga._progress import Progress
 from anysaga._records import Claim, Entry, EntryKind, NewSaga, Outcome, Write
 from anysaga._snapshot import fit_error
 from anysaga.abc import Storage

@@ -18,9 +18,10 @@ from anysaga._errors import (
     SagaMismatch,
     SagaParked,
 )
+from anysaga._folding import apply
 from anysaga._journal import Journal
 from anysaga._live_context import LiveContext
-from anysaga._progress import Progress, apply
+from anysaga._progress import Progress
 from anysaga._records import MAX_CLAIMS, Claim, EntryKind, NewSaga, SagaRecord, SagaState
 from anysaga._results import SagaResult, StepResult
 from anysaga._snapshot import digest

@@ -9,10 +9,10 @@ from attrs import define, evolve, field
 from point_shapes import BACK, PATIENT, WELL, WORLD
 from point_world import Effect, World
 
-from anysaga import Fallback, Parallel, Saga, Step, current_step
+from anysaga import Fallback, Outcome, Parallel, Saga, Step, current_step
 from anysaga._nodes import FALLBACK, PRIMARY, FallbackNode, Leaf, Node, is_below
 from anysaga._opening import fold
-from anysaga.abc import SagaRecord
+from anysaga.abc import EntryKind, SagaRecord
 
 
 @define
@@ -50,11 +50,18 @@ class TreeWorld(World):
         later = {key for key in self.live if _place(key) > _place(path)}
         if later:
             self.problems.append(f"I1: {path} is undone while {sorted(later)} is there")
-        for primary in _primaries_before(path):
-            assert not is_below(path, primary)
+        await self._check_own_writes(context)
         if path.count(PRIMARY) == 0 and any(_place(one) == _place(path) for one in self.acting):
             self.problems.append(f"I6: {path} is undone while {self.acting} act")
         await super().undo(context)
+
+    async def _check_own_writes(self, context: Any) -> None:
+        """An undo sees what its act wrote, if the end of the act was recorded."""
+        step = current_step()
+        entries = [entry for entry in (await self.reader.load(step.saga_id)).entries if entry.path == step.path]
+        ends = [entry.kind for entry in entries if entry.kind in _OF_ACTS]
+        if ends[-1] is not EntryKind.STARTED and f"begin {step.step_name}" not in getattr(context, step.step_name):
+            self.problems.append(f"I10: the undo of {step.path} does not see what its act wrote: {context}")
 
     def live_below(self, top: str) -> set[str]:
         """The effects that are there of the steps at a path and below."""
@@ -99,6 +106,9 @@ class TreeWorld(World):
 
     def _keep(self, effect: Effect) -> None:
         super()._keep(evolve(effect))
+
+
+_OF_ACTS = {EntryKind.STARTED, EntryKind.DONE, EntryKind.NOT_DONE, EntryKind.UNKNOWN}
 
 
 def _place(path_or_key: str) -> int:
@@ -168,6 +178,19 @@ class FailingD(Failing):
     name = "d"
 
 
+class Vain(Part):
+    """Fails before it has any effect, which only its probe can tell."""
+
+    name = "a"
+
+    async def act(self, parts: Parts) -> str:
+        parts.a.append("begin a")
+        raise ConnectionError("no answer")
+
+    async def probe(self, parts: Parts) -> Outcome:
+        return Outcome.NOT_DONE
+
+
 class Tree(Saga[Parts]):
     """As `Shape`, for sagas with branches."""
 
@@ -191,6 +214,10 @@ class FallbackBack(Tree):
 
 class PrimaryWell(Tree):
     steps = [Fallback(A, B), D]
+
+
+class ProbedWell(Tree):
+    steps = [Fallback(Vain, B), D]
 
 
 class NestedWell(Tree):
@@ -238,6 +265,7 @@ TREES: list[type[Tree]] = [
     FallbackWell,
     FallbackBack,
     PrimaryWell,
+    ProbedWell,
     NestedWell,
     NestedBack,
     ParallelWell,

@@ -28,6 +28,8 @@ async def test_every_crash_point_in_memory(shape: type[Tree]) -> None:
     for first in range(1, last + 1):
         once = await run_dying(shape, InMemory(), [first])
         problems += [f"{first}: {problem}" for problem in once.problems]
+        if once.state not in (shape.end, None):
+            problems.append(f"{first}: a single crash made it end {once.state}")
         for second in range(1 + first % 3, once.points[1] + 1, 3):
             twice = await run_dying(shape, InMemory(), [first, second])
             problems += [f"{first}, {second}: {problem}" for problem in twice.problems]
