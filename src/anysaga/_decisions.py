@@ -95,14 +95,18 @@ class Park:
 Decision: TypeAlias = Act | Probe | Back | Compensate | GiveUp | Fork | ForkUndo | Finish | Park
 
 
+_COMPLETED = Finish(SagaState.COMPLETED)
+
+
 def decide(progress: Progress) -> Decision:
     """What comes next for a live saga. Costs the same at step 1,000 as at step 1."""
-    if progress.going_back:
+    if ROOT in progress.back:
         return _backward(progress)
     nodes = progress.definition.steps
     if progress.position == len(nodes):
-        return Finish(SagaState.COMPLETED)
-    return _forward(progress, nodes[progress.position])
+        return _COMPLETED
+    node = nodes[progress.position]
+    return _act(progress, node) if isinstance(node, Leaf) else _forward(progress, node)
 
 
 def decide_branch(progress: Progress, node: Node) -> Decision | None:
@@ -197,11 +201,11 @@ def _together(decisions: list[Decision], fork: Decision) -> Decision | None:
 
 
 def _act(progress: Progress, leaf: Leaf) -> Decision:
-    step = progress.of(leaf.path)
-    if step.intent == progress.fence:
-        return Act(leaf, step.attempts, intent_written=True)
-    if step.attempts == 0:
+    step = progress.steps.get(leaf.path)
+    if step is None or step.attempts == 0:
         return Act(leaf, 1)
+    if step.intent == progress.fence:
+        return Act(leaf, step.attempts, 0, True)  # noqa: FBT003 - keywords cost a third more, and most acts begin here
     if _may_act_again(leaf, step, progress.fence):
         return Act(leaf, step.attempts + 1, _moment(step.ended_at, step.wait))
     if step.in_doubt(progress.fence):

@@ -59,7 +59,7 @@ def _done(progress: Progress, entry: Entry) -> None:
     progress.open.pop(entry.path, None)
     context = progress.context_of(leaf)
     context.base = context.current = entry.context or context.base
-    if not progress.goes_back(leaf):
+    if not (progress.back and progress.goes_back(leaf)):
         _complete(progress, leaf)
 
 
@@ -224,9 +224,7 @@ def _note(progress: Progress, entry: Entry) -> None:
 
 def _complete(progress: Progress, leaf: Leaf) -> None:
     """A step is done, and with it perhaps nodes above it: each branch of a Parallel is merged once it is done."""
-    above = list(leaf.above)
-    while above:
-        part = above.pop()
+    for part in reversed(leaf.above):
         if part.parallel:
             copy = progress.copies[part.branch]
             outer = progress.context_at(part.scope)

@@ -72,21 +72,18 @@ class Leaf:
     not_done_on: tuple[type[BaseException], ...] = field(init=False)
     probes: bool = field(init=False)
     answers_none: bool = field(init=False)
+    type: type[Step[Any, Any]] = field(init=False)  # last, since it hides the builtin from what follows
 
     def __attrs_post_init__(self) -> None:
         for name in ("retry", "timeout", "pivot", "read_only", "atomic", "not_done_on"):
             object.__setattr__(self, name, getattr(self.step, name))
+        object.__setattr__(self, "type", self.step if isinstance(self.step, type) else self.step.__class__)
         scopes = [above.branch for above in self.above if above.parallel]
         object.__setattr__(self, "scope", scopes[-1] if scopes else ROOT)
         backs = [above.branch for above in self.above if above.falls_back]
         object.__setattr__(self, "backs", (ROOT, *backs))
         object.__setattr__(self, "probes", defines(self.type, "probe"))
         object.__setattr__(self, "answers_none", arguments_of(self.type, Step)[1] in (None, type(None)))
-
-    @property
-    def type(self) -> type[Step[Any, Any]]:
-        """The step's class."""
-        return self.step if isinstance(self.step, type) else type(self.step)
 
     @property
     def place(self) -> int:
