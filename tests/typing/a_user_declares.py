@@ -12,7 +12,19 @@ from typing import Protocol, assert_type
 
 from attrs import define
 
-from anysaga import Outcome, Retry, Saga, SagaResult, SagaTransaction, Step, StepResult
+from anysaga import (
+    CircuitBreaker,
+    Fallback,
+    Outcome,
+    Parallel,
+    Retry,
+    Saga,
+    SagaResult,
+    SagaTransaction,
+    Step,
+    StepResult,
+)
+from anysaga.abc import Breaker
 
 
 @define
@@ -117,6 +129,15 @@ class InTuple(Saga[Order]):
     steps = (Reserve, Notify())
 
 
+class WithBranches(Saga[Order]):
+    steps = [
+        Fallback(Reserve, Notify(), failure_exceptions=(OSError, TimeoutError), circuit_breaker=CircuitBreaker(2)),
+        Parallel(Audit, Fallback(Notify, Parallel(Reserve, Notify(), limit=1)), limit=2),
+        Charge,
+    ]
+
+
+breaker: Breaker = CircuitBreaker(fail_max=2, reset_timeout=60, exclude=(OSError, lambda error: "busy" in str(error)))
 on_the_spot = Saga[Order](name="order", steps=[Reserve, Notify()], on_undo_failure="park")
 assert_type(on_the_spot, Saga[Order])
 assert_type(OrderSaga(container={Bank: Bank}, timeout=1.0), OrderSaga)
@@ -191,6 +212,13 @@ class WrongPolicy(Saga[Order]):
 
 class WrongSteps(Saga[Order]):
     steps = [Reserve, "Notify"]  # type: ignore[list-item]
+
+
+Fallback(Reserve)  # type: ignore[call-arg]
+Fallback(Reserve, "Notify")  # type: ignore[arg-type]
+Fallback(Reserve, Notify, circuit_breaker=5)  # type: ignore[arg-type]
+Parallel(Reserve, "Notify")  # type: ignore[arg-type]
+Parallel(Reserve, limit="2")  # type: ignore[arg-type]
 
 
 async def use_wrongly(order: Order, refund: Refund) -> str:
