@@ -9,7 +9,9 @@ from pathlib import Path
 
 import anyio
 import pytest
+from attrs import define, field
 
+from anysaga import Saga, SagaState, Step, recover_saga
 from anysaga._errors import StorageError, StorageUnavailable
 from anysaga._records import EntryKind
 from anysaga.storages import SQLAlchemyStorage
@@ -136,3 +138,45 @@ async def test_a_wal_left_by_a_crash_is_read_and_without_it_what_was_checkpointe
 def _copy(file: Path, target: Path, *suffixes: str) -> None:
     for suffix in suffixes:
         target.with_name(target.name + suffix).write_bytes(file.with_name(file.name + suffix).read_bytes())
+
+
+@define
+class Order:
+    papers: list[str] = field(factory=list)
+
+
+class Print(Step[Order]):
+    """Fills the context, and with it the disk."""
+
+    async def act(self, order: Order) -> None:
+        order.papers.append("x" * 40_000)
+
+    async def compensate(self, order: Order) -> None:
+        order.papers.pop()
+
+
+class PrintAgain(Print):
+    """As `Print`."""
+
+
+class PrintLast(Print):
+    """As `Print`."""
+
+
+async def test_a_saga_on_a_full_disk_is_neither_lost_nor_undone(storage: SQLAlchemyStorage, tmp_path: Path) -> None:
+    """The store's error is the caller's; the saga stays where it was, and goes on once there is room."""
+    saga = Saga[Order](name="order", steps=[Print, PrintAgain, PrintLast], storage=storage)
+    await storage.open()
+    pages = storage._core.reader.run(lambda connection: connection.exec_driver_sql("PRAGMA page_count").scalar())
+    _limit_pages(storage, int(pages or 0) + 12)
+    with pytest.raises(StorageUnavailable, match="full"):
+        await saga.run(Order(), saga_id="o")
+    assert _on_disk(tmp_path / "orders.db") in ([("RUNNING", 1)], [("RUNNING", 3)])
+    _limit_pages(storage, 1_000_000)
+    await storage.find()  # the claim is given back with the next transaction, or by the heartbeat before it
+    with anyio.fail_after(30):
+        while (await storage.load("o")).summary.owner is not None:
+            storage._core.lease.beat()
+    result = await recover_saga(saga, "o")
+    assert result.state is SagaState.COMPLETED
+    assert len(result.context.papers) == 3
