@@ -99,7 +99,7 @@ class Driver:
         if the store failed.
         """
         if self._over or self.journal.closed:
-            return self._next_result()
+            return self.stepping.run.next_result()
         try:
             # A cancellation gets in, and now and then the other tasks, even where no step and no store ever waits.
             await (checkpoint_if_cancelled() if next(_TURNS_TAKEN) % TURNS else checkpoint())
@@ -199,13 +199,13 @@ class Driver:
             decision = decide(progress)
             if not isinstance(decision, Act):
                 if await self._go_on(decision):
-                    return self._next_result()
+                    return self.stepping.run.next_result()
             # Most decisions are acts, and each layer of coroutines counts: the straight way needs none of the lane.
             elif (
                 decision.intent_written and stepping.deadline == math.inf and journal.is_settled
             ) or await lane.prepare(decision):
                 if run.fresh:
-                    return run.fresh.popleft()
+                    return run.next_result()
                 back = await stepping.act(decision.leaf, decision.attempt)
                 if back is not None:
                     lane.go_back(back.path, back.cause)
@@ -232,10 +232,6 @@ class Driver:
             case _:
                 await self._lane.carry_out(decision)
         return False
-
-    def _next_result(self) -> StepResult[Any] | None:
-        fresh = self.stepping.run.fresh
-        return fresh.popleft() if fresh else None
 
     async def _park(self, parking: Parking) -> None:
         """Let the saga wait for a person. Nothing of it runs any more, unless a thread that could not be stopped."""

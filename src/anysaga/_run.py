@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 from anyio import CancelScope
@@ -32,14 +31,19 @@ class Run:
     `parks` are reasons to park the saga, once nothing of it runs any more.
     """
 
+    # Dicts and lists, not sets and deques, which are several times as large while they hold one thing or nothing.
     results: dict[str, StepResult[Any]] = field(factory=dict)
-    fresh: deque[StepResult[Any]] = field(factory=deque)
-    in_call: set[str] = field(factory=set)
-    calls: set[CancelScope] = field(factory=set)
+    fresh: list[StepResult[Any]] = field(factory=list)
+    in_call: dict[str, Leaf] = field(factory=dict)
+    calls: dict[CancelScope, Leaf] = field(factory=dict)
     forks: dict[str, CancelScope] = field(factory=dict)
     parks: list[Parking] = field(factory=list)
     _errors: dict[str, BaseException] = field(factory=dict)
     _caught: list[str] = field(factory=list)
+
+    def next_result(self) -> StepResult[Any] | None:
+        """A result that the caller has not seen, the oldest first."""
+        return self.fresh.pop(0) if self.fresh else None
 
     def stop_calls(self) -> None:
         """Cancel all calls: the claim is lost."""

@@ -93,7 +93,7 @@ class Stepping:
             if ended.how is How.CANCELLED and self.drains and not progress.goes_back(leaf):
                 _raise_again(ended)
             back = self._endings.not_returned(leaf, attempt, ended, self._own_error(leaf, ended))
-        self.run.in_call.discard(leaf.path)
+        self.run.in_call.pop(leaf.path, None)
         if ended.cancelled is not None:
             raise ended.cancelled
         return back
@@ -115,7 +115,7 @@ class Stepping:
             self._endings.undone(leaf, attempt, ended, durable)
         else:
             self._endings.undo_failed(leaf, attempt, ended, self._own_error(leaf, ended))
-        self.run.in_call.discard(leaf.path)
+        self.run.in_call.pop(leaf.path, None)
         _raise_again(ended)
 
     async def probe(self, leaf: Leaf) -> None:
@@ -136,7 +136,7 @@ class Stepping:
         if clashing:
             answer, text = Outcome.UNKNOWN, f"it is done, but another step changed {', '.join(clashing)} as well"
         self.journal.note(EntryKind.PROBED, leaf.path, outcome=answer, error=text)
-        self.run.in_call.discard(leaf.path)
+        self.run.in_call.pop(leaf.path, None)
         _raise_again(ended)
 
     async def save(self, current: CurrentStep) -> None:
@@ -175,12 +175,12 @@ class Stepping:
         scope: CancelScope | Unlimited = UNLIMITED
         if limit != math.inf or self.journal.storage.waits:
             scope = CancelScope(deadline=limit)
-            self.run.calls.add(scope)
+            self.run.calls[scope] = leaf
         progress = self.journal.progress
         make = call
         if self.drains and not progress.goes_back(leaf):
             make = partial(_drained, partial(progress.goes_back, leaf))
-        self.run.in_call.add(leaf.path)
+        self.run.in_call[leaf.path] = leaf
         self.context.touched()
         try:
             ended = await make(
@@ -192,7 +192,7 @@ class Stepping:
                 native_before=self.native_before,
             )
         finally:
-            self.run.calls.discard(scope)
+            self.run.calls.pop(scope, None)  # type: ignore[arg-type]  # one that is not there does no harm
         if ended.how is not How.CANCELLED:
             self._refuse_if_lost()
         return ended
@@ -233,8 +233,11 @@ class Stepping:
 
     def _timeout_error(self, leaf: Leaf) -> BaseException:
         saga, saga_id = self.definition.name, self.journal.saga_id
-        going_back = self.journal.progress.going_back
-        if not going_back and current_time() >= self.deadline and self.definition.timeout is not None:
+        if (
+            not self.journal.progress.goes_back(leaf)
+            and current_time() >= self.deadline
+            and self.definition.timeout is not None
+        ):
             return SagaTimeout(saga, saga_id, self.definition.timeout)
         return StepTimeout(saga, saga_id, leaf.name, leaf.timeout or 0.0)
 
