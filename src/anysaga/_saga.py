@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import time
 import uuid
 from collections import deque
 from collections.abc import Sequence
@@ -152,22 +153,23 @@ class Saga(Generic[ContextT]):
 
 
 def _new_id() -> str:
-    """As ``str(uuid.uuid4())``, in a third of its time."""
+    """A UUID of version 7 (RFC 9562): ordered by time, so that new sagas lie side by side in a store's indexes."""
     while True:
         try:
             chunk = _RANDOM.pop()
             break
         except IndexError:
             # Each call of urandom lets other threads run, and waits for its turn again: so many ids at a time.
-            data = os.urandom(16 * _IDS_AT_ONCE)
-            _RANDOM.extend(data[start : start + 16] for start in range(0, len(data), 16))
-    number = int.from_bytes(chunk, "big") & ~_UUID_FIXED_BITS | _UUID_4
-    text = f"{number:032x}"
+            data = os.urandom(10 * _IDS_AT_ONCE)
+            _RANDOM.extend(data[start : start + 10] for start in range(0, len(data), 10))
+    number = time.time_ns() // 1_000_000 << 80 | int.from_bytes(chunk, "big") & ~_UUID_FIXED_BITS | _UUID_7
+    text = f"{number & _UUID_BITS:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+_UUID_BITS = (1 << 128) - 1
 _UUID_FIXED_BITS = 0xF << 76 | 0b11 << 62
-_UUID_4 = 0x4 << 76 | 0b10 << 62
+_UUID_7 = 0x7 << 76 | 0b10 << 62
 _IDS_AT_ONCE = 256
 _RANDOM: deque[bytes] = deque()
 if hasattr(os, "register_at_fork"):
