@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import time
-import uuid
 from collections.abc import Sequence
 from contextlib import closing
 from itertools import groupby
@@ -16,6 +15,7 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from anysaga import SQLAlchemyStorage
+from anysaga._saga import new_id
 from benchmarks._sagas import STEPS, Order, saga_of
 
 Rows = list[dict[str, Any]]
@@ -54,7 +54,7 @@ def same_rows(file: Path, sagas: int, times: int) -> float:
             connection.exec_driver_sql("PRAGMA synchronous = FULL")
             connection.commit()
             for _ in range(times):
-                commits = log.copies(sorted(str(uuid.uuid4()) for _ in range(sagas)))  # ids like ours
+                commits = log.copies([new_id() for _ in range(sagas)])
                 began = time.perf_counter()
                 for statements in commits:
                     for statement, rows in statements:

@@ -136,7 +136,7 @@ class Saga(Generic[ContextT]):
         """
         if context is None and saga_id is None:
             raise InvalidArgument("context", None, "give a context to start with, or the saga_id of a stored saga")
-        identity = _new_id() if saga_id is None else checked_id(saga_id)
+        identity = new_id() if saga_id is None else checked_id(saga_id)
         return SagaTransaction(self.definition, self._storage, self._container, context, identity)
 
     async def run(
@@ -152,7 +152,7 @@ class Saga(Generic[ContextT]):
         return transaction.result
 
 
-def _new_id() -> str:
+def new_id() -> str:
     """A UUID of version 7 (RFC 9562): ordered by time, so that new sagas lie side by side in a store's indexes."""
     while True:
         try:
