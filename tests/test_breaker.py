@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from trips import AT_ONCE, Book, Trip, for_ever, raises, trip_of
 
 from anysaga import (
@@ -91,12 +95,47 @@ async def test_a_name_is_shared_by_steps_and_breakers() -> None:
     assert second.state is CircuitState.OPEN
 
 
+async def test_a_name_is_remembered_when_its_breakers_are_gone() -> None:
+    """A breaker that is made anew for each saga would never open otherwise."""
+    await fail(CircuitBreaker(fail_max=1, name="bank-2"), OSError())
+    gc.collect()
+    assert CircuitBreaker(name="bank-2").state is CircuitState.OPEN
+
+
+async def test_a_shared_circuit_is_another_one_than_that_of_the_process() -> None:
+    shared = CircuitBreaker(fail_max=1, name="bank-3", shared=True)
+    await shared.open(circuits=MemoryStorage())
+    assert (shared.state, CircuitBreaker(name="bank-3").state) == (CircuitState.OPEN, CircuitState.CLOSED)
+
+
 @pytest.mark.parametrize("exclude", [KeyError, lambda error: "mine" in str(error)], ids=["type", "function"])
 async def test_what_is_excluded_is_neither_failure_nor_success(exclude: Any) -> None:
     breaker = CircuitBreaker(fail_max=2, exclude=(exclude,))
     await fail(breaker, OSError())
     await fail(breaker, KeyError("mine"))
     assert breaker.circuit("s").failures == 1
+
+
+async def test_a_function_of_exclude_that_fails_excludes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """The call's own error is not lost for it, and appears in no log."""
+    breaker = CircuitBreaker(fail_max=1, exclude=(lambda error: error.code == 3,))  # type: ignore[attr-defined]
+    with pytest.raises(OSError, match="mine"):
+        async with breaker.attempt("s"):
+            raise OSError("mine")
+    assert breaker.circuit("s").state is CircuitState.OPEN
+    assert "AttributeError" in caplog.text
+    assert "mine" not in caplog.text
+
+
+async def test_an_excluded_error_gives_the_trial_back(clock: Seconds) -> None:
+    breaker = CircuitBreaker(fail_max=1, exclude=(KeyError,), clock=clock)
+    await fail(breaker, OSError())
+    clock.now += 60
+    await fail(breaker, KeyError())
+    assert breaker.circuit("s").state is CircuitState.HALF_OPEN
+    async with breaker.attempt("s"):
+        pass
+    assert breaker.circuit("s").state is CircuitState.CLOSED
 
 
 async def test_a_cancellation_gives_the_trial_back(clock: Seconds) -> None:
@@ -121,7 +160,7 @@ async def test_by_itself() -> None:
     with pytest.raises(CircuitOpen):
         async with breaker:
             raise AssertionError
-    assert breaker.state is CircuitState.OPEN
+    assert (breaker.state, breaker.fail_counter) == (CircuitState.OPEN, 1)
 
 
 async def test_by_itself_in_many_tasks_at_once(clock: Seconds) -> None:
@@ -204,7 +243,31 @@ async def test_a_listener_that_fails_changes_nothing(caplog: pytest.LogCaptureFi
     assert "a listener of" in caplog.text
 
 
-async def test_threads_may_use_one_breaker() -> None:
+@pytest.fixture
+def restless_threads() -> Iterator[None]:
+    """Let threads take turns as often as they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.parametrize("name", [None, "bank-4"])
+def test_threads_that_ask_first_at_once_get_one_circuit(name: str | None, restless_threads: None) -> None:
+    for turn in range(200):
+        breaker = CircuitBreaker(name=name and f"{name}-{turn}")
+        ready = threading.Barrier(4)
+        with ThreadPoolExecutor(4) as threads:
+            asked = [threads.submit(_first_cell, breaker, ready) for _ in range(4)]
+        assert len({id(each.result()) for each in asked}) == 1
+
+
+def _first_cell(breaker: CircuitBreaker, ready: threading.Barrier) -> object:
+    ready.wait()
+    return breaker._cell(breaker.name or "s")
+
+
+async def test_threads_may_use_one_breaker(restless_threads: None) -> None:
     breaker = CircuitBreaker(fail_max=100_000)
 
     def work() -> None:
@@ -235,6 +298,12 @@ async def test_threads_may_use_one_breaker() -> None:
         ("reset_timeout", "60"),
         ("exclude", [OSError]),
         ("exclude", (1,)),
+        ("exclude", (int,)),
+        ("name", ""),
+        ("name", 7),
+        ("name", "a\nb"),
+        ("name", "x" * 201),
+        ("clock", 7),
     ],
 )
 def test_limits_that_cannot_work_are_refused(option: str, value: Any) -> None:
@@ -423,6 +492,72 @@ async def test_a_success_on_a_quiet_circuit_writes_nothing() -> None:
         async with breaker.attempt("s", store):
             pass
     assert store.saves == 0
+
+
+async def test_a_success_counts_though_its_circuit_was_quiet_when_it_began() -> None:
+    """Failures that surround a success are not in a row, whoever began first."""
+    store, breaker = MemoryStorage(), CircuitBreaker(fail_max=2, shared=True)
+    async with breaker.attempt("s", store):
+        with pytest.raises(OSError, match="one"):
+            async with breaker.attempt("s", store):
+                raise OSError("one")
+    with pytest.raises(OSError, match="two"):
+        async with breaker.attempt("s", store):
+            raise OSError("two")
+    assert (breaker.circuit("s").state, breaker.circuit("s").failures) == (CircuitState.CLOSED, 1)
+
+
+class Slow(MemoryStorage):
+    """Has written already, when it comes to answer, and somebody has done something meanwhile."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        super().__init__()
+        self.meanwhile = meanwhile
+
+    async def save_circuit(self, name: str, text: str, *, before: int) -> bool:
+        answer = await super().save_circuit(name, text, before=before)
+        self.meanwhile()
+        await checkpoint()
+        return answer
+
+
+async def test_who_is_cancelled_while_the_permit_is_written_gives_it_back() -> None:
+    breaker, scope = CircuitBreaker(reset_timeout=1e-6, shared=True), anyio.CancelScope()
+    store = Slow(scope.cancel)
+    await breaker.open("s", circuits=store)
+    with scope:
+        async with breaker.attempt("s", store):
+            await checkpoint()
+    assert breaker.circuit("s").state is CircuitState.HALF_OPEN
+    async with breaker.attempt("s", store):
+        pass
+    assert breaker.circuit("s").state is CircuitState.CLOSED
+
+
+async def test_a_cancellation_gives_a_shared_trial_back(pair: tuple[CircuitStore, CircuitStore]) -> None:
+    here, there = (CircuitBreaker(reset_timeout=1e-6, shared=True) for _ in range(2))
+    await here.open("s", circuits=pair[0])
+    with anyio.CancelScope() as scope:
+        async with here.attempt("s", pair[0]):
+            scope.cancel()
+            await checkpoint()
+    assert scope.cancelled_caught
+    async with there.attempt("s", pair[1]):
+        pass
+    assert there.circuit("s").state is CircuitState.CLOSED
+
+
+async def test_a_circuit_that_cannot_be_read_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
+    """It stops no call, and what is known next replaces it."""
+    store, breaker = MemoryStorage(), CircuitBreaker(fail_max=1, shared=True)
+    await store.save_circuit("s", '{"state":"BLUE"}', before=0)
+    with pytest.raises(OSError, match="mine"):
+        async with breaker.attempt("s", store):
+            raise OSError("mine")
+    assert "the circuit 's'" in caplog.text
+    with pytest.raises(CircuitOpen):
+        async with breaker.attempt("s", store):
+            raise AssertionError
 
 
 async def test_nothing_is_lost_when_two_write_at_once() -> None:

@@ -11,9 +11,11 @@ from anysaga._circuit import (
     Admission,
     Circuit,
     CircuitState,
+    End,
     Limits,
     ask,
     closed,
+    ended,
     failed,
     free_at,
     given_back,
@@ -21,6 +23,7 @@ from anysaga._circuit import (
     succeeded,
 )
 
+ENDS = {"success": End.SUCCESS, "failure": End.FAILURE, "cancelled": End.NEITHER}
 LIMITS = Limits(fail_max=3, reset_timeout=100, trial_timeout=40)
 
 
@@ -145,12 +148,7 @@ class CircuitMachine(RuleBasedStateMachine):
         call = self.model.calls.pop(data.draw(st.integers(0, len(self.model.calls) - 1)))
         if end == "death":
             return
-        if end == "success":
-            self.circuit = succeeded(self.circuit, call.admission)
-        elif end == "failure":
-            self.circuit = failed(self.circuit, call.admission, self.now, LIMITS)
-        else:
-            self.circuit = given_back(self.circuit, call.admission)
+        self.circuit = ended(self.circuit, call.admission, ENDS[end], self.now, LIMITS)
         self._expect(call, end)
 
     def _expect(self, call: Call, end: str) -> None:
@@ -188,6 +186,16 @@ class CircuitMachine(RuleBasedStateMachine):
     @invariant()
     def it_is_closed_exactly_if_the_model_is(self) -> None:
         assert (self.circuit.state is CircuitState.CLOSED) == (self.model.shut_until is None)
+
+    @invariant()
+    def a_success_has_nothing_to_change_only_if_nothing_failed(self) -> None:
+        model = self.model
+        assert self.circuit.is_quiet == (model.shut_until is None and model.bad_in_a_row == 0)
+
+    @invariant()
+    def it_says_when_somebody_is_let_through(self) -> None:
+        free = free_at(self.circuit, LIMITS)
+        assert (ask(self.circuit, "somebody", self.now, LIMITS)[0] is not None) == (self.now >= free)
 
     @invariant()
     def it_counts_as_the_model_does(self) -> None:

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import logging
-import threading
 import types
-import uuid
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from time import monotonic
+from traceback import format_exception
 from typing import ClassVar, Self, TypeAlias
-from weakref import WeakValueDictionary
 
-from anyio import CancelScope, get_current_task
-from attrs import define, field
+from anyio import get_current_task
 
 from anysaga import _circuit
-from anysaga._circuit import Admission, Circuit, CircuitState, Limits
-from anysaga._errors import CircuitOpen, InvalidArgument
-from anysaga._guard import CircuitRecord, CircuitStore
-from anysaga._snapshot import codec_for
+from anysaga._attempts import Attempt, Cell, Change, SharedAttempt, change_shared
+from anysaga._circuit import Circuit, CircuitState, End, Limits
+from anysaga._errors import InvalidArgument
+from anysaga._guard import CircuitStore
+from anysaga._records import MAX_SAGA_ID
 
 Excluded: TypeAlias = type[BaseException] | Callable[[BaseException], bool]
 """An exception type, or a function that says whether an exception is meant."""
 
 _LEAST_TRIAL = 30.0
 _LONGEST_RESET = 10**9
-_CODEC = codec_for(Circuit, where="a circuit")
+_NAMED: dict[str, Cell] = {}
 _log = logging.getLogger("anysaga.breaker")
 
 
@@ -51,19 +49,20 @@ class CircuitBreaker:
     `reset_timeout`, or 30 seconds if that is more, so that a caller that died does not block it for ever.
 
     `exclude` holds exception types, or functions of an exception: what they mean is neither failure nor success. Nor
-    is a cancellation. Running out of a step's time is a failure.
+    is a cancellation. Running out of a step's time is a failure. A function that fails is logged, and means nothing.
 
-    Each step has a circuit of its own, unless `name` gives one that all breakers of this name share. With
-    ``shared=True`` it is kept in the saga's storage (which must be a `CircuitStore`), and all processes agree on it
-    within one call: an attempt reads it, and writes it only if something changed. `clock` counts seconds; a shared
-    circuit goes by the store's time.
+    Each step has a circuit of its own, unless `name` gives one that all breakers of this name share, as long as the
+    process lives. With ``shared=True`` it is kept in the saga's storage (which must be a `CircuitStore`), and all
+    processes agree on it within one call: an attempt reads it, and writes it only if something changed. One that
+    cannot be read any more is logged, and begins anew. `clock` counts seconds; a shared circuit goes by the store's
+    time.
 
     Safe for tasks and threads. It can be used by itself as well::
 
         async with CircuitBreaker(name="bank"):
             await bank.charge(...)
 
-    Raises `InvalidArgument` for limits that cannot work.
+    Raises `InvalidArgument` for options that cannot work.
     """
 
     own_name: ClassVar[str] = "breaker"
@@ -79,13 +78,14 @@ class CircuitBreaker:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         _check(fail_max, reset_timeout, exclude)
+        _check_name_and_clock(name, clock)
         trial = max(reset_timeout, _LEAST_TRIAL)
         self.limits = Limits(fail_max, round(reset_timeout * 1_000_000), round(trial * 1_000_000))
         self.exclude = exclude
         self.shared = shared
         self.name = name
         self._clock = clock
-        self._cells: dict[str, _Cell] = {}
+        self._cells: dict[str, Cell] = {}
         self._listeners: list[CircuitListener] = []
         self._entered: dict[int, list[AbstractAsyncContextManager[object]]] = {}
 
@@ -96,17 +96,25 @@ class CircuitBreaker:
         """Surround one call. Entering raises `CircuitOpen`; leaving notes how it ended."""
         name = self.name or step
         if not self.shared:
-            return _Attempt(self, self._cell(name), name)
-        return _SharedAttempt(self, name, _store(circuits))
+            return Attempt(self, self._cell(name), name)
+        return SharedAttempt(self, self._cell(name), name, _store(circuits))
 
     def circuit(self, step: str = own_name) -> Circuit:
-        """The circuit of a step ("saga:path") as it stands in this process; that of `name`, if the breaker has one."""
+        """The circuit of a step ("saga:path"), or that of `name` if the breaker has one.
+
+        A shared one is given as this breaker saw it last.
+        """
         return self._cell(self.name or step).circuit
 
     @property
     def state(self) -> CircuitState:
         """The state of the circuit of `name`, or of ``async with breaker``."""
         return self.circuit().state
+
+    @property
+    def fail_counter(self) -> int:
+        """The failures in a row of the same circuit."""
+        return self.circuit().failures
 
     def listen(self, listener: CircuitListener) -> None:
         """Have a listener hear of everything from now on."""
@@ -139,159 +147,62 @@ class CircuitBreaker:
         """The moment in µs, by this process's clock."""
         return round(self._clock() * 1_000_000)
 
-    def end_of(self, admission: Admission, error: BaseException | None) -> Callable[[Circuit, int], Circuit]:
-        """What the end of a call makes of its circuit."""
+    def judge(self, error: BaseException | None) -> End:
+        """What it says about the service that a call ended with this error, or with none."""
         if error is None:
-            return lambda circuit, _: _circuit.succeeded(circuit, admission)
-        if not isinstance(error, Exception) or self._excludes(error):
-            return lambda circuit, _: _circuit.given_back(circuit, admission)
-        return lambda circuit, now: _circuit.failed(circuit, admission, now, self.limits)
+            return End.SUCCESS
+        if not isinstance(error, Exception) or any(self._excludes(one, error) for one in self.exclude):
+            return End.NEITHER
+        return End.FAILURE
 
     def tell(self, name: str, old: Circuit, new: Circuit) -> None:
         """Have the listeners hear of a change of state."""
         if self._listeners and old.state is not new.state:
             self._each(lambda listener: listener.state_change(self, name, old.state, new.state))
 
-    def tell_end(self, name: str, error: BaseException | None) -> None:
+    def tell_end(self, name: str, end: End, error: BaseException | None) -> None:
         """Have the listeners hear of the end of a call that counts."""
-        if not self._listeners:
+        if not self._listeners or end is End.NEITHER:
             return
         if error is None:
             self._each(lambda listener: listener.success(self, name))
-        elif isinstance(error, Exception) and not self._excludes(error):
+        else:
             self._each(lambda listener: listener.failure(self, name, error))
 
     def _each(self, call: Callable[[CircuitListener], None]) -> None:
         for listener in list(self._listeners):
             try:
                 call(listener)
-            except Exception:  # noqa: BLE001 - a listener of somebody else
-                _log.exception("a listener of %r failed", self)
+            except Exception as failure:  # noqa: BLE001 - a listener of somebody else
+                self._log(failure, "a listener")
 
-    def _excludes(self, error: BaseException) -> bool:
-        return any(isinstance(error, one) if isinstance(one, type) else one(error) for one in self.exclude)
+    def _excludes(self, one: Excluded, error: Exception) -> bool:
+        if isinstance(one, type):
+            return isinstance(error, one)
+        try:
+            return one(error)
+        except Exception as failure:  # noqa: BLE001 - the error of the call is more important, and must not be lost
+            self._log(failure, "a function in `exclude`")
+            return False
 
-    def _cell(self, name: str) -> _Cell:
+    def _log(self, failure: Exception, culprit: str) -> None:
+        # Without what it came from: that is the error of the call, whose text is none of the log's business.
+        _log.error("%s of %r failed\n%s", culprit, self, "".join(format_exception(failure, chain=False)))
+
+    def _cell(self, name: str) -> Cell:
         cell = self._cells.get(name)
         if cell is None:
-            cell = self._cells[name] = _NAMED.setdefault(name, _Cell()) if self.name else _Cell()
+            # Threads may come here at once: `setdefault` gives all of them the same one.
+            home = _NAMED if self.name and not self.shared else self._cells
+            cell = self._cells[name] = home.setdefault(name, Cell())
         return cell
 
-    async def _set(self, step: str, circuits: CircuitStore | None, change: Callable[[Circuit, int], Circuit]) -> None:
+    async def _set(self, step: str, circuits: CircuitStore | None, change: Change) -> None:
         name = self.name or step
         if self.shared:
-            await _change_shared(self, name, _store(circuits), change)
+            await change_shared(self, self._cell(name), name, _store(circuits), change)
         else:
             self._cell(name).change(self, name, change)
-
-
-@define(eq=False)
-class _Cell:
-    """A circuit of this process."""
-
-    circuit: Circuit = field(factory=Circuit)
-    lock: threading.Lock = field(factory=threading.Lock)
-
-    def change(self, breaker: CircuitBreaker, name: str, change: Callable[[Circuit, int], Circuit]) -> None:
-        with self.lock:
-            before = self.circuit
-            after = self.circuit = change(before, breaker.now())
-        breaker.tell(name, before, after)
-
-
-_NAMED: WeakValueDictionary[str, _Cell] = WeakValueDictionary()
-
-
-class _Attempt(AbstractAsyncContextManager[object]):
-    """One call, through a circuit of this process."""
-
-    __slots__ = ("_admission", "_breaker", "_cell", "_name")
-
-    def __init__(self, breaker: CircuitBreaker, cell: _Cell, name: str) -> None:
-        self._breaker = breaker
-        self._cell = cell
-        self._name = name
-
-    async def __aenter__(self) -> None:
-        cell, breaker = self._cell, self._breaker
-        with cell.lock:
-            before = cell.circuit
-            now = 0 if before.state is CircuitState.CLOSED else breaker.now()
-            admission, cell.circuit = _circuit.ask(before, _holder(before), now, breaker.limits)
-        breaker.tell(self._name, before, cell.circuit)
-        if admission is None:
-            raise _refusal(self._name, before, now, breaker.limits)
-        self._admission = admission
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: types.TracebackType | None
-    ) -> None:
-        cell, breaker = self._cell, self._breaker
-        if error is not None or cell.circuit.failures or cell.circuit.state is not CircuitState.CLOSED:
-            cell.change(breaker, self._name, breaker.end_of(self._admission, error))
-        breaker.tell_end(self._name, error)
-
-
-class _SharedAttempt(AbstractAsyncContextManager[object]):
-    """One call, through a circuit in a store."""
-
-    def __init__(self, breaker: CircuitBreaker, name: str, circuits: CircuitStore) -> None:
-        self._breaker = breaker
-        self._name = name
-        self._circuits = circuits
-        self._quiet = False
-
-    async def __aenter__(self) -> None:
-        breaker, holder = self._breaker, uuid.uuid4().hex
-        while True:
-            record, before = await _load(self._circuits, self._name)
-            admission, after = _circuit.ask(before, holder, record.now, breaker.limits)
-            if admission is None:
-                raise _refusal(self._name, before, record.now, breaker.limits)
-            if after == before or await self._circuits.save_circuit(self._name, _encode(after), before=record.version):
-                break
-        breaker.tell(self._name, before, after)
-        self._admission = admission
-        self._quiet = after == Circuit(turn=after.turn)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: types.TracebackType | None
-    ) -> None:
-        breaker = self._breaker
-        if error is not None or not self._quiet:
-            with CancelScope(shield=True):
-                end = breaker.end_of(self._admission, error)
-                await _change_shared(breaker, self._name, self._circuits, end)
-        breaker.tell_end(self._name, error)
-
-
-async def _change_shared(
-    breaker: CircuitBreaker, name: str, circuits: CircuitStore, change: Callable[[Circuit, int], Circuit]
-) -> None:
-    while True:
-        record, before = await _load(circuits, name)
-        after = change(before, record.now)
-        if after == before or await circuits.save_circuit(name, _encode(after), before=record.version):
-            break
-    breaker.tell(name, before, after)
-
-
-async def _load(circuits: CircuitStore, name: str) -> tuple[CircuitRecord, Circuit]:
-    record = await circuits.load_circuit(name)
-    circuit = Circuit() if not record.version else _CODEC.decode(record.text, where=f"the circuit {name!r}")
-    return record, circuit
-
-
-def _encode(circuit: Circuit) -> str:
-    return _CODEC.encode(circuit, where="a circuit")
-
-
-def _holder(circuit: Circuit) -> str:
-    return "" if circuit.state is CircuitState.CLOSED else uuid.uuid4().hex
-
-
-def _refusal(name: str, circuit: Circuit, now: int, limits: Limits) -> CircuitOpen:
-    return CircuitOpen(name, max(_circuit.free_at(circuit, limits) - now, 0) / 1_000_000)
 
 
 def _store(circuits: CircuitStore | None) -> CircuitStore:
@@ -299,7 +210,7 @@ def _store(circuits: CircuitStore | None) -> CircuitStore:
         raise InvalidArgument(
             "circuits",
             circuits,
-            "a shared circuit needs a store: give a SQLAlchemyStorage, or leave `shared` out",
+            "a shared circuit needs a store: use `attempt(step, storage)` or `circuits=storage`, or leave `shared` out",
         )
     return circuits
 
@@ -313,5 +224,16 @@ def _check(fail_max: object, reset_timeout: object, exclude: object) -> None:
         or not 0 < reset_timeout < _LONGEST_RESET
     ):
         raise InvalidArgument("reset_timeout", reset_timeout, "it is a number of seconds above 0")
-    if not isinstance(exclude, tuple) or not all(callable(one) for one in exclude):
+    if not isinstance(exclude, tuple) or not all(_may_exclude(one) for one in exclude):
         raise InvalidArgument("exclude", exclude, "give a tuple of exception types, or of functions of an exception")
+
+
+def _may_exclude(one: object) -> bool:
+    return issubclass(one, BaseException) if isinstance(one, type) else callable(one)
+
+
+def _check_name_and_clock(name: object, clock: object) -> None:
+    if name is not None and not (isinstance(name, str) and 0 < len(name) <= MAX_SAGA_ID and name.isprintable()):
+        raise InvalidArgument("name", name, f"give a text of 1 to {MAX_SAGA_ID} printable characters, or leave it out")
+    if not callable(clock):
+        raise InvalidArgument("clock", clock, "give a function without arguments that returns seconds")

@@ -6,9 +6,11 @@ pattern is that of Michael Nygard, "Release It!", chapter "Stability Patterns".
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 
-from attrs import evolve, frozen
+from attrs import evolve
+
+from anysaga._records import frozen
 
 
 class CircuitState(StrEnum):
@@ -17,6 +19,14 @@ class CircuitState(StrEnum):
     CLOSED = "CLOSED"
     OPEN = "OPEN"
     HALF_OPEN = "HALF_OPEN"
+
+
+class End(Enum):
+    """What the end of a call says about the service. NEITHER: nothing, since it was excluded or cancelled."""
+
+    SUCCESS = auto()
+    FAILURE = auto()
+    NEITHER = auto()
 
 
 @frozen
@@ -47,6 +57,11 @@ class Circuit:
     trial_until: int = 0
     turn: int = 0
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether a success has nothing to change."""
+        return self.state is CircuitState.CLOSED and not self.failures
+
 
 @frozen
 class Admission:
@@ -75,6 +90,17 @@ def free_at(circuit: Circuit, limits: Limits) -> int:
             return circuit.opened_at + limits.reset_timeout
         case CircuitState.HALF_OPEN:
             return circuit.trial_until if circuit.trial else 0
+
+
+def ended(circuit: Circuit, admission: Admission, end: End, now: int, limits: Limits) -> Circuit:
+    """The circuit after a call that ended like this."""
+    match end:
+        case End.SUCCESS:
+            return succeeded(circuit, admission)
+        case End.FAILURE:
+            return failed(circuit, admission, now, limits)
+        case End.NEITHER:
+            return given_back(circuit, admission)
 
 
 def succeeded(circuit: Circuit, admission: Admission) -> Circuit:

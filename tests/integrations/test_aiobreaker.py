@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Iterator
 from datetime import timedelta
 
 import anyio
@@ -32,7 +34,19 @@ async def test_after_two_failing_sagas_the_third_does_not_call_the_primary(stora
     assert breaker.circuit("trip:1/primary").current_state.name == "OPEN"
 
 
-async def test_an_open_circuit_says_for_how_long() -> None:
+@pytest.fixture(params=["UTC", "Asia/Tokyo", "America/New_York"])
+def local_time(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Be somewhere on earth: aiobreaker itself takes the local time for UTC."""
+    if not hasattr(time, "tzset"):
+        pytest.skip("the local time cannot be chosen here")
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", request.param)
+        time.tzset()
+        yield
+    time.tzset()
+
+
+async def test_an_open_circuit_says_for_how_long(local_time: None) -> None:
     breaker = AioBreakerAdapter(fail_max=1, timeout_duration=timedelta(seconds=60))
     with pytest.raises(OSError, match="mine"):
         async with breaker.attempt("s"):

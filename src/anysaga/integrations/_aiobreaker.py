@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractAsyncContextManager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from anysaga._errors import CircuitOpen, MissingPackage
@@ -44,9 +44,11 @@ class AioBreakerAdapter:
 
     def circuit(self, step: str) -> Any:
         """The `aiobreaker.CircuitBreaker` of a step ("saga:path")."""
-        if step not in self._circuits:
-            self._circuits[step] = aiobreaker.CircuitBreaker(**self._options, name=step)
-        return self._circuits[step]
+        circuit = self._circuits.get(step)
+        if circuit is None:
+            # Threads may come here at once: `setdefault` gives all of them the same one.
+            circuit = self._circuits.setdefault(step, aiobreaker.CircuitBreaker(**self._options, name=step))
+        return circuit
 
     def attempt(
         self,
@@ -70,9 +72,7 @@ class _Attempt(AbstractAsyncContextManager[object]):
         try:
             self._call.send(None)
         except aiobreaker.CircuitBreakerError as error:
-            seconds = self._circuit.time_until_open
-            left = seconds.total_seconds() if isinstance(seconds, timedelta) else 0.0
-            raise CircuitOpen(self._step, max(left, 0.0)) from error
+            raise CircuitOpen(self._step, _seconds_left(self._circuit)) from error
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: types.TracebackType | None
@@ -88,6 +88,16 @@ class _Attempt(AbstractAsyncContextManager[object]):
             # The step's own error goes on by itself; aiobreaker raises its own in its place when the circuit opens.
             if raised is not error and not isinstance(raised, aiobreaker.CircuitBreakerError):
                 raise
+
+
+def _seconds_left(circuit: Any) -> float:
+    # Its own `time_until_open` takes local time for UTC: it is hours off, or fails, wherever the two differ.
+    opened_at: datetime | None = circuit._state_storage.opened_at
+    if opened_at is None:
+        return 0.0
+    now = datetime.now(tz=opened_at.tzinfo or UTC).replace(tzinfo=opened_at.tzinfo)
+    left: timedelta = opened_at + circuit.timeout_duration - now
+    return max(left.total_seconds(), 0.0)
 
 
 async def _body() -> None:

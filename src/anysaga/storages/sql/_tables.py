@@ -12,6 +12,7 @@ from anysaga._records import MAX_SAGA_ID
 SCHEMA_VERSION = 1
 """Raised with every change of the tables below."""
 
+_MAX_CIRCUIT = 700  # the name of a saga and the path of a step; MySQL has keys of up to 768 characters
 _PREFIX = re.compile(r"[a-z_][a-z0-9_]{0,47}")
 
 
@@ -76,7 +77,7 @@ class Tables:
         self.circuits = _table(
             self.metadata,
             f"{prefix}circuits",
-            sa.Column("name", sa.String(MAX_SAGA_ID), primary_key=True),
+            sa.Column("name", sa.String(_MAX_CIRCUIT), primary_key=True),
             sa.Column("version", sa.BigInteger, nullable=False),
             sa.Column("text", sa.Text, nullable=False),
             sa.Column("updated_at", sa.BigInteger, nullable=False),
