@@ -27,7 +27,9 @@ from anysaga import (
     NotDone,
     Parallel,
     Saga,
+    SagaTimeout,
     SQLAlchemyStorage,
+    StaleFence,
 )
 from anysaga.abc import CircuitRecord, CircuitStore, Storage
 
@@ -360,6 +362,40 @@ async def test_running_out_of_a_step_s_time_is_a_failure(storage: Storage, did: 
     assert breaker.circuit("trip:1/primary").state is CircuitState.OPEN
 
 
+async def test_the_saga_s_own_time_limit_says_nothing_about_the_service(storage: Storage, did: list[str]) -> None:
+    breaker = CircuitBreaker(fail_max=1)
+    part = Fallback(Book("a", did, act=for_ever), Book("b", did), circuit_breaker=breaker)
+    with pytest.raises(SagaTimeout):
+        await trip_of(storage, part, timeout=0.05).run(Trip())
+    assert breaker.circuit("trip:1/primary").failures == 0
+
+
+async def test_a_claim_that_is_lost_says_nothing_about_the_service(did: list[str]) -> None:
+    breaker, storage, began = CircuitBreaker(fail_max=1), MemoryStorage(), anyio.Event()
+    goes_on = anyio.Event()
+
+    async def act(trip: Trip) -> None:
+        began.set()
+        await goes_on.wait()
+
+    saga = trip_of(storage, Fallback(Book("a", did, act=act), Book("b", did), circuit_breaker=breaker))
+    ends: list[BaseException] = []
+
+    async def run() -> None:
+        try:
+            await saga.run(Trip())
+        except StaleFence as error:
+            ends.append(error)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+        await began.wait()
+        storage.kill()
+        goes_on.set()
+    assert len(ends) == 1
+    assert breaker.circuit("trip:1/primary").failures == 0
+
+
 async def test_not_done_is_a_failure_unless_it_is_excluded(storage: Storage, did: list[str]) -> None:
     for breaker, failures in ((CircuitBreaker(), 1), (CircuitBreaker(exclude=(NotDone,)), 0)):
         part = Fallback(Book("a", did, act=raises(NotDone())), Book("b", did), circuit_breaker=breaker)
@@ -510,9 +546,7 @@ async def test_a_success_counts_though_its_circuit_was_quiet_when_it_began() -> 
 class Slow(MemoryStorage):
     """Has written already, when it comes to answer, and somebody has done something meanwhile."""
 
-    def __init__(self, meanwhile: Callable[[], object]) -> None:
-        super().__init__()
-        self.meanwhile = meanwhile
+    meanwhile: Callable[[], object] = list
 
     async def save_circuit(self, name: str, text: str, *, before: int) -> bool:
         answer = await super().save_circuit(name, text, before=before)
@@ -523,8 +557,9 @@ class Slow(MemoryStorage):
 
 async def test_who_is_cancelled_while_the_permit_is_written_gives_it_back() -> None:
     breaker, scope = CircuitBreaker(reset_timeout=1e-6, shared=True), anyio.CancelScope()
-    store = Slow(scope.cancel)
+    store = Slow()
     await breaker.open("s", circuits=store)
+    store.meanwhile = scope.cancel
     with scope:
         async with breaker.attempt("s", store):
             await checkpoint()

@@ -14,7 +14,7 @@ from anyio import CancelScope
 from attrs import define, field
 
 from anysaga import _circuit
-from anysaga._circuit import Circuit, CircuitState, End, Limits
+from anysaga._circuit import Admission, Circuit, CircuitState, End, Limits
 from anysaga._errors import CircuitOpen, NotReadable
 from anysaga._guard import CircuitRecord, CircuitStore
 from anysaga._snapshot import codec_for
@@ -75,6 +75,10 @@ class Attempt(AbstractAsyncContextManager[object]):
 
     async def __aenter__(self) -> None:
         cell, judge = self._cell, self._judge
+        before = cell.circuit
+        if before.state is CircuitState.CLOSED:  # as nearly always: it lets everybody through, and nothing changes
+            self._admission = Admission("", before.turn)
+            return
         with cell.lock:
             before = cell.circuit
             is_closed = before.state is CircuitState.CLOSED

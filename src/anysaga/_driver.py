@@ -222,11 +222,11 @@ class Driver:
                 await self._end()
                 return True
             case Fork(node):
-                self._lane.intend_fork(node)
+                branches = self._lane.intend_fork(node)
                 await self.journal.commit()
                 if run.fresh:
                     return True
-                await self._lane.carry_out(decision)
+                await self._lane.fork(node, branches)
             case Park(path, reason):
                 run.parks.append(Parking(path, reason))
             case _:

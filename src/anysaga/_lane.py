@@ -84,12 +84,17 @@ class Lane:
         """Note the intent to act."""
         self.journal.note(EntryKind.STARTED, decision.leaf.path, attempt=decision.attempt)
 
-    def intend_fork(self, node: ParallelNode) -> None:
-        """Note the intents of those branches that act first, so that one commit makes all of them durable."""
-        branches = [decision for _, decision in self._branches(node)]
-        for decision in branches[: node.limit]:
+    def intend_fork(self, node: ParallelNode) -> list[Node]:
+        """Note the intents of those branches that act first, so that one commit makes all of them durable.
+
+        Returns the branches that are left to do.
+        """
+        left = [(child, decide_branch(self._progress, child)) for child in node.children]
+        left = [(child, decision) for child, decision in left if decision is not None]
+        for _, decision in left[: node.limit]:
             if isinstance(decision, Act) and not decision.intent_written and not decision.not_before:
                 self.intend(decision)
+        return [child for child, _ in left]
 
     async def carry_out(self, decision: Decision) -> None:
         """Carry out any decision for a way forward."""
@@ -102,7 +107,9 @@ class Lane:
             case Back(path, cause):
                 self.go_back(path, cause)
             case Fork(node):
-                await self._fork(node)
+                branches = self.intend_fork(node)
+                await self.journal.commit()
+                await self.fork(node, branches)
             case Compensate() | GiveUp() | ForkUndo():
                 # A primary is undone as a whole saga is: a cancellation leaves it the time of the grace.
                 await run_shielded(partial(self.undo, decision), self._progress.definition.grace)
@@ -151,10 +158,8 @@ class Lane:
         await journal.commit()
         await self.stepping.compensate(decision)
 
-    async def _fork(self, node: ParallelNode) -> None:
-        """Let the branches go on side by side until each is done, or waits for a person, or all go back."""
-        self.intend_fork(node)
-        await self.journal.commit()
+    async def fork(self, node: ParallelNode, branches: list[Node]) -> None:
+        """Let branches go on side by side until each is done, or waits for a person, or all go back."""
         run = self.stepping.run
 
         async def branch(child: Node) -> None:
@@ -162,7 +167,7 @@ class Lane:
 
         try:
             await run_together(
-                [child for child, _ in self._branches(node)],
+                branches,
                 branch,
                 limit=node.limit,
                 after=partial(self._settle, node),
@@ -176,7 +181,8 @@ class Lane:
         async def branch(child: Node) -> None:
             await self._branch(child)._go_back(child)
 
-        await run_together(node.children, branch, limit=node.limit, after=self.journal.commit)
+        children = [child for child in node.children if decide_undo(self._progress, child) is not None]
+        await run_together(children, branch, limit=node.limit, after=self.journal.commit)
         self.stepping.context.bring_to(self._progress.context_at(self.scope).current)
 
     async def _go_forward(self, node: Node) -> None:
@@ -200,10 +206,6 @@ class Lane:
         progress = self._progress
         if not progress.is_done(node) and not progress.is_back(node.path):
             await self.journal.commit()
-
-    def _branches(self, node: ParallelNode) -> list[tuple[Node, Decision]]:
-        decided = [(child, decide_branch(self._progress, child)) for child in node.children]
-        return [(child, decision) for child, decision in decided if decision is not None]
 
     def _branch(self, child: Node) -> Lane:
         scope = child.path if child.path in self._progress.copies else self.scope

@@ -128,7 +128,7 @@ class Progress:
 
     def is_back(self, path: str) -> bool:
         """Whether everything at a path goes back."""
-        return any(is_below(path, back) for back in self.back)
+        return bool(self.back) and any(is_below(path, back) for back in self.back)
 
     @property
     def chosen(self) -> list[Leaf]:

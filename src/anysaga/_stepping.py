@@ -203,16 +203,24 @@ class Stepping:
         """As `_call`, if the step's breaker lets it, which is told how the call ended."""
         assert leaf.breaker is not None  # noqa: S101 - else `_call` is called
         storage = self.journal.storage
-        circuits = storage if isinstance(storage, CircuitStore) else None
+        shares = self.definition.shares_circuits  # asked first, since it is the quicker question
+        circuits = storage if shares and isinstance(storage, CircuitStore) else None
         ended: Ended | None = None
         told: BaseException | None = None
+        lost: StaleFence | None = None
         try:
             async with leaf.breaker.attempt(f"{self.definition.name}:{leaf.path}", circuits):
-                ended = await self._call(leaf, method, current, deadline)
-                told = ended.cancelled or (None if ended.how is How.RETURNED else self._own_error(leaf, ended))
+                try:
+                    ended = await self._call(leaf, method, current, deadline)
+                    told = self._said_of_service(leaf, ended)
+                except StaleFence as error:
+                    lost = error
+                    raise _SaysNothing from error
                 if told is not None:
                     raise told  # noqa: TRY301 - so that leaving tells it
-        except BaseException as error:  # noqa: ASYNC103 - raised by the caller, once the end is recorded
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - raised by the caller, once the end is recorded
+            if lost is not None:
+                raise lost from None
             if ended is None:
                 if isinstance(error, CircuitOpen):
                     return Ended(How.REFUSED, error=error)  # noqa: ASYNC104
@@ -222,6 +230,13 @@ class Stepping:
                 cancelled = None if isinstance(error, Exception) else error
                 return evolve(ended, cancelled=ended.cancelled or cancelled)  # noqa: ASYNC104
         return ended
+
+    def _said_of_service(self, leaf: Leaf, ended: Ended) -> BaseException | None:
+        """What a breaker is told: the error of a failure, or what is neither failure nor success."""
+        if ended.cancelled is not None or ended.how is How.RETURNED:
+            return ended.cancelled
+        error = self._own_error(leaf, ended)
+        return _SaysNothing() if isinstance(error, SagaTimeout) else error
 
     def _own_error(self, leaf: Leaf, ended: Ended) -> BaseException:
         """The exception that the caller will see for this end."""
@@ -261,6 +276,10 @@ async def _drained(
 
     await run_shielded(work, grace, ask=gives_up)
     return ended or Ended(How.CANCELLED)
+
+
+class _SaysNothing(BaseException):
+    """Tells a breaker that a call says nothing about the service: the saga's own time was over, or its claim lost."""
 
 
 def _raise_again(ended: Ended) -> None:
