@@ -218,9 +218,9 @@ class Stepping:
                     raise _SaysNothing from error
                 if told is not None:
                     raise told  # noqa: TRY301 - so that leaving tells it
-        except BaseException as error:  # noqa: ASYNC103, BLE001 - raised by the caller, once the end is recorded
+        except BaseException as error:  # noqa: ASYNC103 - raised by the caller, once the end is recorded
             if lost is not None:
-                raise lost from None
+                raise lost from None  # noqa: ASYNC104 - raised instead of what told the breaker
             if ended is None:
                 if isinstance(error, CircuitOpen):
                     return Ended(How.REFUSED, error=error)  # noqa: ASYNC104
