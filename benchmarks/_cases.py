@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from attrs import frozen
 
 from anysaga import MemoryStorage
+from benchmarks import _cases_branches as branches
 from benchmarks import _cases_crowds as crowds
 from benchmarks import _cases_steps as steps
 from benchmarks._files import hosted, numbered, threaded
@@ -125,6 +126,9 @@ CASES = (
     Case("sqlite-at-once", sqlite_at_once),
     Case("long-sagas-memory", steps.long_sagas_in_memory),
     Case("long-sagas-sqlite", steps.long_sagas_in_sqlite),
+    Case("fallback", branches.fallbacks),
+    Case("fallback-peer", branches.fallback_beside_peer),
+    Case("parallel", branches.parallel),
     Case("import", steps.import_time),
     Case("in-flight", crowds.in_flight, takes_long=True),
     Case("recovery", crowds.recovery, takes_long=True),

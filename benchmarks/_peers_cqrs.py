@@ -15,6 +15,7 @@ di: Any = import_module("di")
 bootstrap: Any = import_module("cqrs.bootstrap.saga")
 handlers: Any = import_module("cqrs.handlers.saga")
 models: Any = import_module("cqrs.saga.models")
+fallback: Any = import_module("cqrs.saga.fallback")
 sagas: Any = import_module("cqrs.saga.saga")
 storages: Any = import_module("cqrs.saga.storage.memory")
 
@@ -67,11 +68,35 @@ class ThreeSteps(sagas.Saga[Order]):  # type: ignore[misc]
     steps = [First, Second, Third]
 
 
+class Failing(Work):
+    """A primary that fails."""
+
+    async def act(self, context: Order) -> Any:  # noqa: ARG002 - it comes to nothing
+        """Fail as ours does."""
+        raise ConnectionError("it does not answer")
+
+
+class Substitute(Work):
+    """What takes over."""
+
+
+class PrimarySucceeds(sagas.Saga[Order]):  # type: ignore[misc]
+    """One Fallback."""
+
+    steps = [fallback.Fallback(step=First, fallback=Substitute)]
+
+
+class PrimaryFails(sagas.Saga[Order]):  # type: ignore[misc]
+    """The same, and its primary fails."""
+
+    steps = [fallback.Fallback(step=Failing, fallback=Substitute)]
+
+
 class Ready:
     """A container that has its steps already, as ours has in this comparison."""
 
     def __init__(self) -> None:
-        self._steps = {step: step() for step in ThreeSteps.steps}
+        self._steps = {step: step() for step in (First, Second, Third, Failing, Substitute)}
 
     async def resolve(self, wanted: type[Any]) -> Any:
         """The one instance."""
@@ -81,6 +106,18 @@ class Ready:
 def transactions(times: int) -> float:
     """Seconds a saga, by ``Saga.transaction``."""
     saga, container, storage = ThreeSteps(), Ready(), storages.MemorySagaStorage()
+
+    async def run() -> None:
+        async with saga.transaction(Order(), container, storage) as transaction:
+            async for _ in transaction:
+                pass
+
+    return asyncio.run(_one_by_one(times, run))
+
+
+def fallbacks(times: int, fails: bool) -> float:  # noqa: FBT001 - called by position
+    """Seconds a saga of one Fallback, by ``Saga.transaction``."""
+    saga, container, storage = (PrimaryFails if fails else PrimarySucceeds)(), Ready(), storages.MemorySagaStorage()
 
     async def run() -> None:
         async with saga.transaction(Order(), container, storage) as transaction:
