@@ -287,16 +287,36 @@ async def test_an_undo_that_fails_for_good_parks_the_saga(storage: Storage, done
 
 
 async def test_a_cancellation_undoes_and_leaves_as_one(storage: Storage, done: list[str]) -> None:
-    with anyio.move_on_after(0.05) as scope:
-        await TourSaga(storage=storage).run(Tour("train slow"), saga_id="t")
-    assert scope.cancelled_caught
+    ends: list[str] = []
+
+    async def run() -> None:
+        try:
+            await TourSaga(storage=storage).run(Tour("train slow"), saga_id="t")
+        except anyio.get_cancelled_exc_class():
+            ends.append("cancelled")
+            raise
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+        await written(done, "act train")
+        group.cancel_scope.cancel()
+    assert ends == ["cancelled"]
     assert done[2:] == ["undo train", "undo hotel"]
     assert (await storage.load("t")).summary.state is SagaState.COMPENSATED
 
 
+async def written(done: list[str], line: str) -> None:
+    """Wait until a step has written this line; it waits for its cancellation then."""
+    with anyio.fail_after(30):
+        while line not in done:  # noqa: ASYNC110 - nothing tells of it
+            await anyio.lowlevel.checkpoint()
+
+
 async def test_a_cancelled_pivot_is_left_to_recovery(storage: Storage, done: list[str]) -> None:
-    with anyio.move_on_after(0.05):
-        await FixedTour(storage=storage).run(Tour("ticket slow"), saga_id="t")
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: FixedTour(storage=storage).run(Tour("ticket slow"), saga_id="t"))
+        await written(done, "act ticket")
+        group.cancel_scope.cancel()
     summary = (await storage.load("t")).summary
     assert summary.state is SagaState.RUNNING
     assert summary.owner is None
