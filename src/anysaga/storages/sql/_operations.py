@@ -22,7 +22,7 @@ from anysaga._errors import (
 )
 from anysaga._records import Claim, SagaRecord, SagaState, SagaSummary
 from anysaga.storages._clock import microseconds
-from anysaga.storages._rules import patience
+from anysaga.storages.rules import patience
 from anysaga.storages.sql._rows import record_of, summary_of
 from anysaga.storages.sql._statements import Statements
 

@@ -14,7 +14,7 @@ from anysaga._records import LIVE_STATES, Claim, NewSaga, SagaRecord, SagaState,
 from anysaga.abc import CircuitRecord, CircuitStore, Storage
 from anysaga.storages._clock import Clock, HostClock
 from anysaga.storages._lease import Basket
-from anysaga.storages._rules import purgeable
+from anysaga.storages.rules import purgeable
 from anysaga.storages.sql._address import engine_of
 from anysaga.storages.sql._core import Core, Taking
 from anysaga.storages.sql._jobs import Creation, Recording, Release

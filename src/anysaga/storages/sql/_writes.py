@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from anysaga._records import Claim, NewSaga, SagaRecord, SagaSummary, Write
-from anysaga.storages._rules import same_entries
+from anysaga.storages.rules import same_entries
 from anysaga.storages.sql._rows import Values, advance_values, entry_of, entry_values, saga_values
 from anysaga.storages.sql._statements import MOST_IDS, Statements
 
