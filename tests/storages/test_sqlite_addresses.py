@@ -81,10 +81,20 @@ def test_sqlite_in_memory_is_refused_with_the_reason(address: str | sa.Engine) -
         SQLAlchemyStorage(address)
 
 
-def test_other_databases_are_refused_for_now() -> None:
-    with pytest.raises(StorageRefused, match="not supported yet") as caught:
-        SQLAlchemyStorage("postgresql+psycopg://u:secret@host/orders")
+@pytest.mark.parametrize(
+    "drivername", ["postgresql+psycopg2", "postgresql+psycopg_async", "oracle", "sqlite+pysqlcipher"]
+)
+def test_other_databases_and_drivers_are_refused_with_those_to_choose_from(drivername: str) -> None:
+    with pytest.raises(StorageRefused, match=r"choose one of sqlite\+pysqlite://, sqlite\+aiosqlite") as caught:
+        SQLAlchemyStorage(f"{drivername}://u:secret@host/orders")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("short", "driver"), [("postgresql", "psycopg"), ("postgres", "psycopg"), ("mysql", "pymysql")]
+)
+def test_an_address_that_names_no_driver_gets_one_that_blocks(short: str, driver: str) -> None:
+    assert f"+{driver}://" in repr(SQLAlchemyStorage(f"{short}://u@host/orders"))
 
 
 def test_an_engine_of_another_loop_is_refused() -> None:

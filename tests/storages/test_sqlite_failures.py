@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from anysaga._errors import CorruptRecord, NotStorable, StorageUnavailable
 from anysaga._records import EntryKind, SagaState
 from anysaga.storages import SQLAlchemyStorage
+from anysaga.storages.sql._runner import Lane
 from anysaga.testing._storage._harness import created, entry, freed, ids, new_saga, write
 
 pytestmark = pytest.mark.anyio
@@ -110,18 +112,35 @@ def _limit_pages(storage: SQLAlchemyStorage, pages: int) -> None:
     storage._core.writer.run(lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}"))
 
 
-async def test_a_broken_connection_is_replaced(storage: SQLAlchemyStorage) -> None:
+async def test_a_connection_that_broke_while_it_was_idle_is_replaced_unseen(storage: SQLAlchemyStorage) -> None:
     claim = await created(storage)
+    await storage.load("saga-1")
     for lane in (storage._core.writer, storage._core.reader):
-        lane.run(lambda connection: None)
-        assert lane._connection is not None
-        driver = lane._connection.connection.dbapi_connection
-        assert driver is not None
-        storage._core.database.host.call(driver.close)
-        with pytest.raises(StorageUnavailable):
-            lane.run(lambda connection: None)
+        _break(lane, storage)
     await storage.record(write(claim, entry(2, EntryKind.DONE)))
     assert (await storage.load("saga-1")).summary.seq == 2
+
+
+async def test_a_connection_that_breaks_twice_is_told(storage: SQLAlchemyStorage) -> None:
+    await created(storage)
+    lane = storage._core.writer
+
+    def breaks(_: sa.Connection) -> None:
+        _break(lane, storage, inside=True)
+        raise sqlite3.OperationalError("gone")
+
+    with pytest.raises(StorageUnavailable, match="gone"):
+        lane.run(breaks)
+
+
+def _break(lane: Lane, storage: SQLAlchemyStorage, *, inside: bool = False) -> None:
+    assert lane._connection is not None
+    driver = lane._connection.connection.dbapi_connection
+    assert driver is not None
+    if inside:
+        driver.close()
+    else:
+        storage._core.database.host.call(driver.close)
 
 
 async def test_a_commit_that_fails_leaves_no_transaction_open(

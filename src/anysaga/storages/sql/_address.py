@@ -11,6 +11,14 @@ from sqlalchemy.exc import ArgumentError
 
 from anysaga._errors import MissingDriver, StorageRefused
 
+_DRIVERS = {
+    "sqlite": ("pysqlite", "aiosqlite"),
+    "postgresql": ("psycopg", "asyncpg"),
+    "mysql": ("pymysql",),
+    "mariadb": ("pymysql",),
+}
+"""The drivers that are supported; the first is taken where an address names none."""
+
 _EXTRAS = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}
 
 _OF_ANOTHER_LOOP = "an asynchronous engine belongs to the loop that it was used in: give its URL instead"
@@ -30,7 +38,7 @@ def engine_of(address: str | os.PathLike[str] | sa.URL | sa.Engine) -> sa.Engine
         raise StorageRefused(str(address), _OF_ANOTHER_LOOP)
     url = _url_of(address)
     _check(url)
-    return sa.create_engine(_absolute(url), poolclass=sa.NullPool)
+    return sa.create_engine(_absolute(url) if url.get_backend_name() == "sqlite" else url, poolclass=sa.NullPool)
 
 
 def _url_of(address: str | os.PathLike[str] | sa.URL) -> sa.URL:
@@ -40,31 +48,36 @@ def _url_of(address: str | os.PathLike[str] | sa.URL) -> sa.URL:
     if isinstance(address, os.PathLike) or "://" not in text:
         return sa.URL.create("sqlite", database=text)
     try:
-        return sa.make_url(text)
+        url = sa.make_url(text)
     except ArgumentError as error:
         raise StorageRefused("at the given address", "it is not a URL that SQLAlchemy understands") from error
+    kind = "postgresql" if url.drivername == "postgres" else url.drivername
+    return url.set(drivername=f"{kind}+{_DRIVERS[kind][0]}") if kind in _DRIVERS else url
 
 
 def _check(url: sa.URL) -> None:
     name = url.render_as_string(hide_password=True)
+    kind, driver = url.get_backend_name(), url.drivername.partition("+")[2]
+    if kind not in _DRIVERS or (driver and driver not in _DRIVERS[kind]):
+        raise StorageRefused(name, f"this database or driver is not supported: choose one of {', '.join(_supported())}")
     try:
         dialect = url.get_dialect()
         dialect.import_dbapi()
         if dialect.is_async:
             import_module("greenlet")  # SQLAlchemy says so only at the first connection
-    except ArgumentError as error:
-        raise StorageRefused(name, f"SQLAlchemy knows no such kind of database ({error})") from error
     except ImportError as error:
         package = error.name or url.drivername
         raise MissingDriver(name, package, _EXTRAS.get(url.get_backend_name(), "sql")) from error
-    if dialect.name != "sqlite" or dialect.driver not in ("pysqlite", "aiosqlite"):
-        raise StorageRefused(name, "this kind of database is not supported yet: give a sqlite:/// address")
-    if _is_in_memory(url):
+    if dialect.name == "sqlite" and _is_in_memory(url):
         raise StorageRefused(
             name,
             "SQLite in memory is lost with its connection and seen by no other: "
             "use MemoryStorage() for tests, or name a file, as in sqlite:///orders.db",
         )
+
+
+def _supported() -> list[str]:
+    return [f"{kind}+{driver}://" for kind, drivers in _DRIVERS.items() for driver in drivers]
 
 
 def _is_in_memory(url: sa.URL) -> bool:

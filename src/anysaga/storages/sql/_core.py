@@ -52,10 +52,14 @@ class Core:
         self.circuits = Circuits(tables)
         self.writer = Lane(database, writes=True)
         self.reader = Lane(database, writes=False)
+        # Where other processes may wait for the lease's row, no batch may hold it: it is renewed apart.
+        self._heart = None if database.one_writer else Lane(database, writes=True)
+        self._lanes = [lane for lane in (self.writer, self.reader, self._heart) if lane is not None]
         self.lease = Lease(self, span=lease, clock=clock)
         self._ownership = Ownership(self.lease, self.operations, label=label, clock=clock)
         group = Group(
             opening=self.open,
+            freshen=self._freshen,
             writer=self.writer,
             database=database,
             ownership=self._ownership,
@@ -68,7 +72,7 @@ class Core:
         self._opening = threading.Lock()
         self._is_open = False
         self.is_closed = False
-        for lane in (self.writer, self.reader):
+        for lane in self._lanes:
             weakref.finalize(self, lane.abandon).atexit = False  # for a storage that was dropped and never closed
         survive_forks(self)
 
@@ -97,12 +101,13 @@ class Core:
             self.is_closed = True
             self.lease.bury(self.lease.owner)
             self.batches.stop()
-            self.writer.close()
-            self.reader.close()
+            for lane in self._lanes:
+                lane.close()
 
     def take(self, operation: Taking, basket: Basket) -> None:
         """Claim by `operation`. The claims are kept alive from the commit on, and lie in the basket."""
         self.open()
+        self._freshen()
 
         def transaction(connection: sa.Connection) -> tuple[Owner, float | None, list[Claim]]:
             now = self.database.now(connection)
@@ -131,15 +136,16 @@ class Core:
         return self.writer.run(lambda connection: operation(connection, self.database.now(connection)))
 
     def confirm(self, claim: Claim) -> None:
-        """Renew the lease and compare the fence, in one transaction."""
+        """Renew the lease and compare the fence."""
         self.open()
         saga_id, owner = claim.record.summary.saga_id, self.lease.owner
+        lane = self._heart or self.writer
 
         def transaction(connection: sa.Connection) -> tuple[float | None, int | None]:
             since = self._ownership.renew(connection, owner, self.database.now(connection))
             return since, self.operations.fence(connection, saga_id)
 
-        since, fence = self.writer.run(transaction)
+        since, fence = lane.run(transaction)
         if since is None:
             self.lease.bury(owner)
         else:
@@ -156,7 +162,13 @@ class Core:
         await self.batches.put(job, saga_of(job))
 
     def renew(self, owner: Owner) -> bool:
-        """Renew the lease, first in the next batch. False: this incarnation was declared dead."""
+        """Renew the lease, first in the next batch or apart. False: this incarnation was declared dead."""
+        if self._heart is not None:
+            since = self._heart.run(
+                lambda connection: self._ownership.renew(connection, owner, self.database.now(connection))
+            )
+            owner.renewed = owner.renewed if since is None else since
+            return since is not None
         renewal = Renewal(owner)
         self.batches.put_first(renewal, None)
         return renewal.renewed
@@ -169,19 +181,19 @@ class Core:
     def pause(self) -> None:
         """Finish the transactions under way, and begin none before `resume`."""
         self.batches.pause()
-        self.writer.pause()
-        self.reader.pause()
+        for lane in self._lanes:
+            lane.pause()
 
     def resume(self) -> None:
         """Go on after `pause`."""
-        self.reader.resume()
-        self.writer.resume()
+        for lane in reversed(self._lanes):
+            lane.resume()
         self.batches.resume()
 
     def forget_parent(self) -> None:
         """Begin anew in a forked child: connections, locks, thread and claims stay the parent's."""
-        self.writer.forget_parent()
-        self.reader.forget_parent()
+        for lane in self._lanes:
+            lane.forget_parent()
         self.lease.forget_parent()
         self.batches.forget()
         self._opening = threading.Lock()
@@ -190,10 +202,20 @@ class Core:
     def _open_once(self) -> None:
         if self._is_open:
             return
-        address, create = self.database.address, self._create_schema
-        self.writer.run(lambda connection: prepare(connection, self._tables, address, create=create))
+        database, tables, create = self.database, self._tables, self._create_schema
+        self.writer.run(lambda connection: prepare(connection, database, tables, create=create))
         self.lease.start()
         self._is_open = True
+
+    def _freshen(self) -> None:
+        """Renew the lease apart, if it is not young any more and to be renewed apart."""
+        if self._heart is None or self.lease.is_young(self.lease.owner):
+            return
+        owner, renewed = self._heart.run(
+            lambda connection: self._ownership.secure(connection, self.database.now(connection))
+        )
+        if renewed is not None:
+            owner.renewed = renewed
 
     def _leave(self, held: list[Claim]) -> None:
         self.lease.beat()

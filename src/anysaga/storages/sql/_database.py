@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
+from typing import ClassVar
 
 import sqlalchemy as sa
 
@@ -23,16 +24,27 @@ class Database(ABC):
     host: Host
     """Where its driver is used. Connections live and end there."""
 
+    one_writer: ClassVar[bool]
+    """Whether the database itself lets one transaction write at a time. If not, the rows have to be locked."""
+
     @abstractmethod
-    def connect(self) -> sa.Connection:
-        """Open a connection that this storage alone uses, set up, outside of any pool, with a wire for statements."""
+    def connect(self, *, writes: bool) -> sa.Connection:
+        """Open a connection that this storage alone uses, set up, outside of any pool, with a wire for statements.
+
+        Its transactions write, and see what others commit meanwhile; or they only read, all from one snapshot.
+        """
 
     @abstractmethod
     def begin(self, connection: sa.Connection, *, writes: bool) -> AbstractContextManager[object]:
-        """A transaction, committed when the block ends, undone when it raises.
+        """A transaction, committed when the block ends, undone when it raises."""
 
-        One that writes is serialised with all others that do.
-        """
+    @abstractmethod
+    def alone(self, connection: sa.Connection) -> AbstractContextManager[object]:
+        """Keep every other process from changing tables meanwhile. Entered in a transaction that writes."""
+
+    def create_tables(self, connection: sa.Connection, metadata: sa.MetaData) -> None:
+        """Create the tables that are missing."""
+        metadata.create_all(connection)
 
     @abstractmethod
     def is_clean(self, connection: sa.Connection) -> bool:

@@ -10,29 +10,33 @@ import sqlalchemy as sa
 from attrs import define, field
 
 from anysaga._errors import SagaNotFound, StaleFence
-from anysaga._records import Claim, Write
+from anysaga._records import Claim
 from anysaga.storages._batches import Slot
 from anysaga.storages._clock import microseconds
 from anysaga.storages._lease import Owner
 from anysaga.storages.sql._database import Database
-from anysaga.storages.sql._jobs import Creation, Job, Recording, Release, Renewal
+from anysaga.storages.sql._jobs import Creation, Job, Recording, Release, Renewal, saga_of
 from anysaga.storages.sql._operations import Operations
 from anysaga.storages.sql._ownership import Ownership
 from anysaga.storages.sql._runner import Lane
-from anysaga.storages.sql._writes import Position, Refusal, Writes
+from anysaga.storages.sql._writes import Refusal, Writes
 
 _J = TypeVar("_J", Creation, Recording, Release, Renewal)
 
 
 @define(eq=False)
 class _Outcome:
-    """What a transaction has found out and written; it counts once that is durable."""
+    """What a transaction has found out and written; it counts once that is durable.
+
+    `left` are the jobs whose sagas others have locked at the moment: they are done afterwards, each alone.
+    """
 
     now: int
     owner: Owner | None = None
     renewed: dict[Owner, float] = field(factory=dict[Owner, float])
     claims: dict[str, Claim] = field(factory=dict[str, Claim])
     recorded: dict[str, int | Refusal] = field(factory=dict[str, "int | Refusal"])
+    left: set[Job] = field(factory=set["Job"])
 
 
 class Group:
@@ -42,6 +46,7 @@ class Group:
         self,
         *,
         opening: Callable[[], None],
+        freshen: Callable[[], None],
         writer: Lane,
         database: Database,
         ownership: Ownership,
@@ -49,6 +54,7 @@ class Group:
         writes: Writes,
     ) -> None:
         self._open = opening
+        self._freshen = freshen
         self._writer = writer
         self._database = database
         self._ownership = ownership
@@ -63,21 +69,31 @@ class Group:
         try:
             self._commit(slots)
         except Exception as error:  # noqa: BLE001  # raised where the slots are waited for
-            if len(slots) > 1 and self._database.blames_a_row(error):
-                for slot in slots:
-                    self.commit([slot])
+            if self._database.blames_a_row(error) and (len(slots) > 1 or not self._database.one_writer):
+                self._commit_each(slots)
                 return
             for slot in slots:
                 slot.error = error if len(slots) == 1 else _copied(error)
 
+    def _commit_each(self, slots: Sequence[Slot[Job]]) -> None:
+        for slot in slots:
+            try:
+                self._commit([slot])
+            except Exception as error:  # noqa: BLE001  # as above
+                slot.error = error
+
     def _commit(self, slots: Sequence[Slot[Job]]) -> None:
         self._open()
         jobs = [slot.work for slot in slots]
+        if any(isinstance(job, Creation) for job in jobs):
+            self._freshen()
         outcome = self._writer.run(lambda connection: self._carry_out(connection, jobs))
         for owner, since in outcome.renewed.items():
             owner.renewed = since
         for slot in slots:
-            slot.error = self._conclude(slot.work, outcome)
+            if slot.work not in outcome.left:
+                slot.error = self._conclude(slot.work, outcome)
+        self._commit_each([slot for slot in slots if slot.work in outcome.left])
 
     def _carry_out(self, connection: sa.Connection, jobs: Sequence[Job]) -> _Outcome:
         outcome = _Outcome(self._database.now(connection))
@@ -85,46 +101,41 @@ class Group:
             since = self._ownership.renew(connection, renewal.owner, outcome.now)
             if since is not None:
                 outcome.renewed[renewal.owner] = since
-        creations, recordings = _only(Creation, jobs), _only(Recording, jobs)
-        positions = self._positions(connection, creations, recordings)
-        self._create(connection, creations, positions, outcome)
-        self._record(connection, [job.write for job in recordings], positions, outcome)
-        releases = [(job.claim, outcome.now + microseconds(job.wait)) for job in _only(Release, jobs)]
-        self._operations.release(connection, releases)
+        creations, recordings, releases = _only(Creation, jobs), _only(Recording, jobs), _only(Release, jobs)
+        if creations:
+            outcome.owner, since = self._ownership.secure(connection, outcome.now)
+            if since is not None:
+                outcome.renewed[outcome.owner] = since
+        if len(jobs) == 1:
+            self._carry_out_one(connection, jobs[0], outcome)
+            return outcome
+        ids = {job: saga_id for job in jobs if (saga_id := saga_of(job)) is not None}
+        positions = self._writes.lock(connection, ids.values())
+        outcome.left = {job for job, saga_id in ids.items() if saga_id not in positions}.difference(creations)
+        self._create(connection, [job for job in creations if job.new.saga_id not in positions], outcome)
+        writes = [job.write for job in recordings if job not in outcome.left]
+        outcome.recorded = self._writes.record_all(connection, writes, positions, outcome.now)
+        self._release(connection, [job for job in releases if job not in outcome.left], outcome.now)
         return outcome
 
-    def _positions(
-        self, connection: sa.Connection, creations: Sequence[Creation], recordings: Sequence[Recording]
-    ) -> dict[str, Position]:
-        ids = [job.new.saga_id for job in creations]
-        if len(recordings) > 1:  # a single one finds out by itself
-            ids += [job.write.saga_id for job in recordings]
-        return self._writes.positions(connection, ids)
+    def _carry_out_one(self, connection: sa.Connection, job: Job, outcome: _Outcome) -> None:
+        match job:
+            case Creation():
+                if not self._writes.positions(connection, [job.new.saga_id]):
+                    self._create(connection, [job], outcome)
+            case Recording():
+                outcome.recorded[job.write.saga_id] = self._writes.record_one(connection, job.write, outcome.now)
+            case Release():
+                self._release(connection, [job], outcome.now)
 
-    def _create(
-        self,
-        connection: sa.Connection,
-        creations: Sequence[Creation],
-        positions: dict[str, Position],
-        outcome: _Outcome,
-    ) -> None:
-        fresh = [job.new for job in creations if job.new.saga_id not in positions]
-        if not fresh:
-            return
-        outcome.owner, since = self._ownership.secure(connection, outcome.now)
-        if since is not None:
-            outcome.renewed[outcome.owner] = since
-        label = self._ownership.label
-        outcome.claims = self._writes.insert(connection, fresh, outcome.owner.id, label, outcome.now)
+    def _create(self, connection: sa.Connection, creations: Sequence[Creation], outcome: _Outcome) -> None:
+        if creations and outcome.owner is not None:
+            fresh = [job.new for job in creations]
+            label = self._ownership.label
+            outcome.claims = self._writes.insert(connection, fresh, outcome.owner.id, label, outcome.now)
 
-    def _record(
-        self, connection: sa.Connection, writes: Sequence[Write], positions: dict[str, Position], outcome: _Outcome
-    ) -> None:
-        if len(writes) == 1:
-            (write,) = writes
-            outcome.recorded = {write.saga_id: self._writes.record_one(connection, write, outcome.now)}
-        elif writes:
-            outcome.recorded = self._writes.record_all(connection, writes, positions, outcome.now)
+    def _release(self, connection: sa.Connection, releases: Sequence[Release], now: int) -> None:
+        self._operations.release(connection, [(job.claim, now + microseconds(job.wait)) for job in releases])
 
     def _conclude(self, job: Job, outcome: _Outcome) -> Exception | None:
         lease = self._ownership.lease

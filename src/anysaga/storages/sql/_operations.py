@@ -10,7 +10,8 @@ keeps to an old snapshot for as long as a cursor is open.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -24,7 +25,7 @@ from anysaga._records import Claim, SagaRecord, SagaState, SagaSummary
 from anysaga.storages._clock import microseconds
 from anysaga.storages.rules import patience
 from anysaga.storages.sql._rows import record_of, summary_of
-from anysaga.storages.sql._statements import Statements
+from anysaga.storages.sql._statements import MOST_IDS, Statements
 
 _MOST_AT_ONCE = 500
 """Sagas that one transaction claims at most, so that a huge limit does not hold up every other writer."""
@@ -46,8 +47,11 @@ class Operations:
 
     def register(self, connection: sa.Connection, owner: str, label: str, expires_at: int) -> None:
         """Enter a new incarnation, and forget those that died long ago: a saga of an unknown owner is free too."""
+        long_ago = expires_at - microseconds(86_400)
+        dead = connection.execute(self._sql.long_dead, {"b_before": long_ago}).scalars().all()
+        if dead:
+            connection.execute(self._sql.leave, [{"b_id": each} for each in dead])
         values = {"id": owner, "label": label, "expires_at": expires_at, "dead": 0}
-        connection.execute(self._sql.forget_dead, {"b_before": expires_at - microseconds(86_400)})
         connection.execute(self._sql.insert_owner, values)
 
     def claim(
@@ -55,10 +59,16 @@ class Operations:
     ) -> list[Claim]:
         """Claim one free saga, or raise why not."""
         self._mark_dead(connection, now)
-        values = {"b_id": saga_id, "b_states": _texts(states), "b_owner": owner}
-        if connection.execute(self._sql.claim, values).rowcount == 0:
-            raise self._why_not_claimed(connection, saga_id)
-        return [self._claimed(connection, saga_id, now)]
+        found = connection.execute(self._sql.lock, {"b_id": saga_id}).first()
+        if found is None:
+            raise SagaNotFound(saga_id)
+        holder = self._living(connection, [found.owner]).get(found.owner)
+        if holder is not None:
+            raise SagaAlreadyRunning(saga_id, holder)
+        if found.state not in _texts(states):
+            raise OperationRefused(saga_id, "claim", f"it is {found.state}")
+        connection.execute(self._sql.claim, {"b_id": saga_id, "b_owner": owner})
+        return [_claim_on(self.load(connection, saga_id), now)]
 
     def claim_due(
         self, connection: sa.Connection, names: Iterable[str], limit: int, owner: str, now: int
@@ -67,16 +77,18 @@ class Operations:
         self._mark_dead(connection, now)
         values = {"b_names": sorted(set(names)), "b_now": now, "b_limit": min(max(limit, 0), _MOST_AT_ONCE)}
         due = connection.execute(self._sql.due, values).all()
+        living = self._living(connection, [row.owner for row in due])
+        due = [row for row in due if row.owner not in living]
         if not due:
             return []
         taken = [{"b_id": row.id, "b_owner": owner, "b_next": now + patience(row.claims + 1)} for row in due]
         connection.execute(self._sql.claim_due, sorted(taken, key=lambda values: values["b_id"]))
         claims: list[Claim] = []
-        for row in due:
-            try:
-                claims.append(self._claimed(connection, row.id, now))
-            except CorruptRecord as error:
-                connection.execute(self._sql.park, {"b_id": row.id, "b_now": now, "b_note": str(error)})
+        for found in self._load_all(connection, [row.id for row in due]):
+            if isinstance(found, SagaRecord):
+                claims.append(_claim_on(found, now))
+            else:
+                connection.execute(self._sql.park, {"b_id": found.saga_id, "b_now": now, "b_note": str(found)})
         return claims
 
     def fence(self, connection: sa.Connection, saga_id: str) -> int | None:
@@ -99,10 +111,11 @@ class Operations:
 
     def load(self, connection: sa.Connection, saga_id: str) -> SagaRecord:
         """Read a whole saga. Raises `SagaNotFound`, and `CorruptRecord` if it is damaged."""
-        rows = self._sql.load.read(connection, {"b_id": saga_id})
-        if not rows:
-            raise SagaNotFound(saga_id)
-        return record_of(rows[0], self._sql.log.read(connection, {"b_id": saga_id}))
+        for found in self._load_all(connection, [saga_id]):
+            if isinstance(found, SagaRecord):
+                return found
+            raise found
+        raise SagaNotFound(saga_id)
 
     def find(
         self, connection: sa.Connection, names: Iterable[str], states: Iterable[SagaState], limit: int, after: str
@@ -131,20 +144,43 @@ class Operations:
         return len(values)
 
     def _mark_dead(self, connection: sa.Connection, now: int) -> None:
-        connection.execute(self._sql.mark_dead, {"b_now": now})
+        expired = connection.execute(self._sql.expired, {"b_before": now}).scalars().all()
+        if expired:
+            connection.execute(self._sql.mark_dead, [{"b_id": owner} for owner in expired])
 
-    def _claimed(self, connection: sa.Connection, saga_id: str, now: int) -> Claim:
-        record = self.load(connection, saga_id)
-        return Claim(record, record.summary.fence, now)
+    def _living(self, connection: sa.Connection, owners: Iterable[str | None]) -> dict[str | None, str]:
+        """The labels of those that live, as it is now that their sagas are locked.
 
-    def _why_not_claimed(self, connection: sa.Connection, saga_id: str) -> Exception:
-        rows = self._sql.load.read(connection, {"b_id": saga_id})
-        if not rows:
-            return SagaNotFound(saga_id)
-        row = rows[0]
-        if row.owner_label is not None:
-            return SagaAlreadyRunning(saga_id, row.owner_label)
-        return OperationRefused(saga_id, "claim", f"it is {row.state}")
+        What a query sees that waits for a lock, or skips it, can be older than what it then finds there.
+        """
+        ids = sorted({owner for owner in owners if owner is not None})
+        if not ids:
+            return {}
+        return {row.id: row.label for row in connection.execute(self._sql.living, {"b_ids": ids})}
+
+    def _load_all(self, connection: sa.Connection, ids: Sequence[str]) -> Iterator[SagaRecord | CorruptRecord]:
+        """Whole sagas, in the order of `ids`; instead of those that are damaged, what is wrong with them."""
+        for start in range(0, len(ids), MOST_IDS):
+            some = ids[start : start + MOST_IDS]
+            query, logs, values = self._sql.loads(some)
+            rows = {row.id: row for row in query.read(connection, values)}
+            entries: dict[str, list[Any]] = {}
+            for entry in logs.read(connection, values):
+                entries.setdefault(entry.saga_id, []).append(entry)
+            for saga_id in some:
+                if saga_id in rows:
+                    yield _read(rows[saga_id], entries.get(saga_id, []))
+
+
+def _read(row: Any, entries: Sequence[Any]) -> SagaRecord | CorruptRecord:
+    try:
+        return record_of(row, entries)
+    except CorruptRecord as error:
+        return error
+
+
+def _claim_on(record: SagaRecord, now: int) -> Claim:
+    return Claim(record, record.summary.fence, now)
 
 
 def _texts(states: Iterable[SagaState]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from anysaga._errors import StorageClosed
+from anysaga._errors import StorageClosed, StorageUnavailable
 from anysaga._hosting import LoopLimiter, in_thread
 from anysaga.storages.sql._database import Database
 
@@ -80,16 +80,26 @@ class Lane:
         self._lock = threading.Lock()
 
     def _transact(self, operation: Callable[[sa.Connection], _T]) -> _T:
-        if self._connection is None:
-            self._connection = self._database.connect()
-        connection = self._connection
+        kept = self._connection
+        connection = self._connection = kept or self._database.connect(writes=self._writes)
+        committing = False
         try:
             with self._database.begin(connection, writes=self._writes):
-                return operation(connection)
-        except BaseException:
-            if not self._database.is_clean(connection):
-                self._drop()
-            raise
+                result = operation(connection)
+                committing = True
+        except BaseException as error:
+            if self._database.is_clean(connection):
+                raise
+            self._drop()
+            if kept is None or committing or not self._is_outage(error):
+                raise
+        else:
+            return result
+        # The connection had died since the last transaction. Nothing of this one was committed, so it is begun anew.
+        return self._transact(operation)
+
+    def _is_outage(self, error: BaseException) -> bool:
+        return isinstance(error, Exception) and isinstance(self._database.explain(error), StorageUnavailable)
 
     def _let_go(self) -> None:
         if self._connection is not None:

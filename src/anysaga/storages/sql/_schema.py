@@ -1,34 +1,67 @@
-"""Creating the tables, and telling whether the ones that are there are ours."""
+"""The tables of a store: creating them, bringing older ones forward, and telling which ones are not ours to touch."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 
 import sqlalchemy as sa
 
 from anysaga._errors import StorageRefused
+from anysaga.storages.sql._database import Database
 from anysaga.storages.sql._tables import SCHEMA_VERSION, Tables
+
+Migration = Callable[[sa.Connection, Tables], None]
+
+MIGRATIONS: Mapping[int, Migration] = {}
+"""How the tables of a version become those of the next one, in place."""
 
 _VERSION = "schema_version"
 
 
-def prepare(connection: sa.Connection, tables: Tables, address: str, *, create: bool) -> None:
+def prepare(connection: sa.Connection, database: Database, tables: Tables, *, create: bool) -> None:
     """Make sure that the tables are there, in the version that this code knows.
 
-    Raises `StorageRefused` if they are not, and may not be created or are of another version.
+    Raises `StorageRefused` if they are not, and may not be created or brought forward, or are of a later version.
     """
-    meta = tables.meta
-    if not sa.inspect(connection).has_table(meta.name):
-        if not create:
-            raise StorageRefused(
-                address,
-                f"it has no table {meta.name!r}: check table_prefix, or let create_schema=True create the tables",
-            )
-        tables.metadata.create_all(connection)
-        connection.execute(sa.insert(meta), {"name": _VERSION, "value": SCHEMA_VERSION})
+    version = _version(connection, tables)
+    if version == SCHEMA_VERSION:
         return
-    version = connection.scalar(sa.select(meta.c.value).where(meta.c.name == _VERSION))
-    if version != SCHEMA_VERSION:
+    if version is not None and version > SCHEMA_VERSION:
         raise StorageRefused(
-            address,
+            database.address,
             f"its tables are of schema version {version}, and this anysaga works with {SCHEMA_VERSION}: "
             "use the release of anysaga that made them, or another table_prefix",
         )
+    if not create:
+        raise StorageRefused(database.address, _missing(tables, version))
+    with database.alone(connection):
+        _bring_forward(connection, database, tables, _version(connection, tables))  # another process may have done it
+
+
+def _bring_forward(connection: sa.Connection, database: Database, tables: Tables, version: int | None) -> None:
+    meta = tables.meta
+    if version is None:
+        database.create_tables(connection, tables.metadata)
+        connection.execute(sa.insert(meta), {"name": _VERSION, "value": SCHEMA_VERSION})
+        return
+    for older in range(version, SCHEMA_VERSION):
+        MIGRATIONS[older](connection, tables)
+    connection.execute(sa.update(meta).where(meta.c.name == _VERSION).values(value=SCHEMA_VERSION))
+
+
+def _version(connection: sa.Connection, tables: Tables) -> int | None:
+    """The version of the tables; None if there are none, or not all of them: not every database creates all at once."""
+    meta = tables.meta
+    if not sa.inspect(connection).has_table(meta.name):
+        return None
+    version: int | None = connection.scalar(sa.select(meta.c.value).where(meta.c.name == _VERSION))
+    return version
+
+
+def _missing(tables: Tables, version: int | None) -> str:
+    if version is None:
+        return f"it has no table {tables.meta.name!r}: check table_prefix, or let create_schema=True create the tables"
+    return (
+        f"its tables are of schema version {version}, and this anysaga works with {SCHEMA_VERSION}: "
+        "open it once with create_schema=True, which brings them forward in place"
+    )

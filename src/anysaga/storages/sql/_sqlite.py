@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Awaitable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
@@ -40,6 +40,8 @@ _PAUSE = 0.01
 class SQLiteDatabase(Database):
     """A SQLite file. Transactions are begun and ended in words, whatever the driver's own transaction mode is."""
 
+    one_writer = True
+
     def __init__(self, engine: sa.Engine, *, durability: Durability, busy_timeout: float, clock: Clock) -> None:
         self.address = engine.url.render_as_string(hide_password=True)
         self.host: Host = asyncio_thread if engine.dialect.is_async else calling_thread
@@ -48,7 +50,7 @@ class SQLiteDatabase(Database):
         self._busy_timeout = busy_timeout
         self._clock = clock
 
-    def connect(self) -> sa.Connection:
+    def connect(self, *, writes: bool) -> sa.Connection:  # noqa: ARG002  # BEGIN says it
         connection = self._engine.connect()
         try:
             connection.detach()
@@ -72,6 +74,9 @@ class SQLiteDatabase(Database):
                 _driver(connection).rollback()
                 connection.rollback()
             raise
+
+    def alone(self, connection: sa.Connection) -> AbstractContextManager[object]:  # noqa: ARG002
+        return nullcontext()  # whoever writes is alone
 
     def is_clean(self, connection: sa.Connection) -> bool:
         # A full disk rolls back by itself; a COMMIT that failed may have left the transaction open.

@@ -41,10 +41,17 @@ class Statements:
         return query
 
     def positions(self, ids: Sequence[str]) -> tuple[Prepared, dict[str, str]]:
-        """The positions of up to `MOST_IDS` sagas, and the values. Few sizes, so that few statements are compiled."""
-        size = 1 << (len(ids) - 1).bit_length()
-        padded = itertools.chain(ids, itertools.repeat(ids[-1], size - len(ids)))
-        return self._positions(size), {f"b_{n}": saga_id for n, saga_id in enumerate(padded)}
+        """The positions of up to `MOST_IDS` sagas, and the values."""
+        return self._positions(_size(ids)), _padded(ids)
+
+    def locked_positions(self, ids: Sequence[str]) -> tuple[Prepared, dict[str, str]]:
+        """The same, locked until the transaction ends, without those that another transaction has locked."""
+        return self._locked_positions(_size(ids)), _padded(ids)
+
+    def loads(self, ids: Sequence[str]) -> tuple[Prepared, Prepared, dict[str, str]]:
+        """Up to `MOST_IDS` whole sagas, their logs, and the values of both queries."""
+        size = _size(ids)
+        return self._loads(size), self._logs(size), _padded(ids)
 
     def _build_owners(self, owners: sa.Table, sagas: sa.Table) -> None:
         self.insert_owner = sa.insert(owners)
@@ -56,21 +63,23 @@ class Statements:
                 owners.c.id == b("b_id"), owners.c.dead == _ZERO, owners.c.expires_at >= b("b_now")
             )
         )
-        self.mark_dead = sa.update(owners).where(owners.c.dead == 0, owners.c.expires_at < b("b_now")).values(dead=1)
-        self.forget_dead = sa.delete(owners).where(owners.c.dead == 1, owners.c.expires_at < b("b_before"))
+        past = sa.select(owners.c.id).where(owners.c.expires_at < b("b_before")).order_by(owners.c.id)
+        self.expired = past.where(owners.c.dead == 0).with_for_update(skip_locked=True)
+        self.long_dead = past.where(owners.c.dead == 1).with_for_update(skip_locked=True)
+        self.mark_dead = sa.update(owners).where(owners.c.id == b("b_id")).values(dead=1)
         self.leave = sa.delete(owners).where(owners.c.id == b("b_id"))
         living = sa.select(owners.c.id).where(owners.c.dead == 0)
+        self.living = sa.select(owners.c.id, owners.c.label).where(
+            owners.c.dead == 0, owners.c.id.in_(b("b_ids", expanding=True))
+        )
         self._is_free = sa.or_(sagas.c.owner.is_(None), sagas.c.owner.not_in(living))
 
     def _build_claims(self, sagas: sa.Table) -> None:
         taken = {"owner": b("b_owner"), "fence": sagas.c.fence + 1, "claims": sagas.c.claims + 1}
-        self.claim = (
-            sa.update(sagas)
-            .where(sagas.c.id == b("b_id"), sagas.c.state.in_(b("b_states", expanding=True)), self._is_free)
-            .values(taken)
-        )
+        self.lock = sa.select(sagas.c.owner, sagas.c.state).where(sagas.c.id == b("b_id")).with_for_update()
+        self.claim = sa.update(sagas).where(sagas.c.id == b("b_id")).values(taken)
         self.due = (
-            sa.select(sagas.c.id, sagas.c.claims)
+            sa.select(sagas.c.id, sagas.c.claims, sagas.c.owner)
             .where(
                 sagas.c.live == 1,
                 sagas.c.next_attempt_at <= b("b_now"),
@@ -79,6 +88,7 @@ class Statements:
             )
             .order_by(sagas.c.next_attempt_at, sagas.c.id)
             .limit(b("b_limit", type_=sa.Integer))
+            .with_for_update(skip_locked=True)
         )
         self.claim_due = (
             sa.update(sagas).where(sagas.c.id == b("b_id")).values({**taken, "next_attempt_at": b("b_next")})
@@ -129,23 +139,35 @@ class Statements:
         with_owner = sagas.outerjoin(owners, sa.and_(owners.c.id == sagas.c.owner, owners.c.dead == _ZERO))
         label = owners.c.label.label("owner_label")
         self._summaries = sa.select(sagas, label).select_from(with_owner)
-        self._positions = cache(partial(_positions, sagas))
-        self.load = Prepared(
-            sa.select(sagas, label, starts.c.outline, starts.c.digest, starts.c.context)
-            .select_from(with_owner.outerjoin(starts, starts.c.saga_id == sagas.c.id))
-            .where(sagas.c.id == b("b_id"))
+        positions = sa.select(sagas.c.id, sagas.c.fence, sagas.c.seq).order_by(sagas.c.id)
+        whole = sa.select(sagas, label, starts.c.outline, starts.c.digest, starts.c.context).select_from(
+            with_owner.outerjoin(starts, starts.c.saga_id == sagas.c.id)
         )
-        log = sa.select(entries).where(entries.c.saga_id == b("b_id")).order_by(entries.c.seq)
-        self.log = Prepared(log)
-        self.tail = Prepared(log.where(entries.c.seq >= b("b_first")))
+        log = sa.select(entries).order_by(entries.c.saga_id, entries.c.seq)
+        locked = positions.with_for_update(skip_locked=True)
+        self._positions = cache(partial(_of_sagas, positions, sagas.c.id))
+        self._locked_positions = cache(partial(_of_sagas, locked, sagas.c.id))
+        self._loads = cache(partial(_of_sagas, whole, sagas.c.id))
+        self._logs = cache(partial(_of_sagas, log, entries.c.saga_id))
+        self.tail = Prepared(log.where(entries.c.saga_id == b("b_id"), entries.c.seq >= b("b_first")))
         self.ended = (
             sa.select(sagas.c.id, sagas.c.ended_at)
             .where(sagas.c.state == b("b_state"), sagas.c.ended_at < b("b_before"))
             .order_by(sagas.c.ended_at, sagas.c.id)
             .limit(b("b_limit", type_=sa.Integer))
+            .with_for_update(skip_locked=True)
         )
 
 
-def _positions(sagas: sa.Table, size: int) -> Prepared:
-    ids = [b(f"b_{n}", type_=sa.String) for n in range(size)]
-    return Prepared(sa.select(sagas.c.id, sagas.c.fence, sagas.c.seq).where(sagas.c.id.in_(ids)).order_by(sagas.c.id))
+def _of_sagas(query: Any, key: sa.ColumnElement[str], size: int) -> Prepared:
+    return Prepared(query.where(key.in_([b(f"b_{n}", type_=sa.String) for n in range(size)])))
+
+
+def _size(ids: Sequence[str]) -> int:
+    """Few sizes, so that few statements are compiled."""
+    return 1 << (len(ids) - 1).bit_length()
+
+
+def _padded(ids: Sequence[str]) -> dict[str, str]:
+    padded = itertools.chain(ids, itertools.repeat(ids[-1], _size(ids) - len(ids)))
+    return {f"b_{n}": saga_id for n, saga_id in enumerate(padded)}

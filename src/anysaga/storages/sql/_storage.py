@@ -17,28 +17,35 @@ from anysaga.storages._lease import Basket
 from anysaga.storages.rules import purgeable
 from anysaga.storages.sql._address import engine_of
 from anysaga.storages.sql._core import Core, Taking
+from anysaga.storages.sql._database import Database
 from anysaga.storages.sql._jobs import Creation, Recording, Release
+from anysaga.storages.sql._mysql import MySQLDatabase
+from anysaga.storages.sql._postgresql import PostgreSQLDatabase
 from anysaga.storages.sql._sqlite import Durability, SQLiteDatabase
 from anysaga.storages.sql._tables import Tables
 
 
 class SQLAlchemyStorage(Storage, CircuitStore):
-    """Keeps sagas in a SQL database: for now a SQLite file, on asyncio and Trio alike.
+    """Keeps sagas in a SQL database, on asyncio and Trio alike: a SQLite file, PostgreSQL, MySQL or MariaDB.
 
         async with SQLAlchemyStorage("sqlite:///orders.db") as storage:
             result = await OrderSaga(storage=storage).run(order)
 
     `url_or_engine` is a URL, the path of a SQLite file, or a SQLAlchemy `Engine`, of which this storage takes
-    connections of its own. Nothing is opened before the first verb or ``async with``.
+    connections of its own: up to three. The drivers are ``sqlite``, ``sqlite+aiosqlite``, ``postgresql+psycopg``,
+    ``postgresql+asyncpg`` and ``mysql+pymysql``. Nothing is opened before the first verb or ``async with``.
 
     `lease` is how many seconds a process may be silent before others take its sagas over; a daemon thread renews
-    it every third of that while anything is claimed. `durability` ``"full"`` keeps every acknowledged write through
-    a loss of power; ``"normal"`` is faster and may lose the last ones then, but none when only the process dies.
-    `busy_timeout` is how many seconds to wait for another writer of the file before `StorageUnavailable`. `label` names
-    this process in `find` and in errors; host and process id by default.
+    it every third of that while anything is claimed. On a server its clock is the one that counts. `create_schema`
+    lets the tables be created, or brought forward from an earlier version of anysaga, in place. `busy_timeout` is how
+    many seconds to wait for a lock that another process holds before `StorageUnavailable`; on a server at most about
+    a quarter of the lease. `label` names this process in `find` and in errors; host and process id by default.
+
+    `durability` is for SQLite: ``"full"`` keeps every acknowledged write through a loss of power; ``"normal"`` is
+    faster and may lose the last ones then, but none when only the process dies. A server has its own settings for that.
 
     Raises `StorageRefused` or `MissingDriver` for an address that cannot work, `InvalidArgument` for other options;
-    what only the file can tell (`StorageRefused`) comes when it is opened.
+    what only the database can tell (`StorageRefused`) comes when it is opened.
     """
 
     def __init__(
@@ -56,8 +63,8 @@ class SQLAlchemyStorage(Storage, CircuitStore):
         _check(lease=lease, durability=durability, busy_timeout=busy_timeout)
         clock = clock or HostClock()
         tables = Tables(table_prefix)
-        database = SQLiteDatabase(
-            engine_of(url_or_engine), durability=durability, busy_timeout=busy_timeout, clock=clock
+        database = _database_of(
+            engine_of(url_or_engine), lease=lease, durability=durability, busy_timeout=busy_timeout, clock=clock
         )
         self._core = Core(database, tables, lease=lease, create_schema=create_schema, label=label, clock=clock)
         self._lease = self._core.lease
@@ -168,6 +175,18 @@ class SQLAlchemyStorage(Storage, CircuitStore):
             self._lease.forsake(basket)  # the thread may go on, and claim what nobody would use
             raise
         return basket.claims
+
+
+def _database_of(
+    engine: sa.Engine, *, lease: float, durability: Durability, busy_timeout: float, clock: Clock
+) -> Database:
+    match engine.dialect.name:
+        case "sqlite":
+            return SQLiteDatabase(engine, durability=durability, busy_timeout=busy_timeout, clock=clock)
+        case "postgresql":
+            return PostgreSQLDatabase(engine, lease=lease, busy_timeout=busy_timeout)
+        case _:
+            return MySQLDatabase(engine, lease=lease, busy_timeout=busy_timeout)
 
 
 def _check(*, lease: float, durability: str, busy_timeout: float) -> None:

@@ -13,6 +13,8 @@ SCHEMA_VERSION = 1
 """Raised with every change of the tables below."""
 
 _MAX_CIRCUIT = 700  # the name of a saga and the path of a step; MySQL has keys of up to 768 characters
+_MOST = 2**32 - 1
+_TEXT = sa.Text().with_variant(sa.Text(_MOST), "mysql", "mariadb")  # their TEXT ends at 64 KiB
 _PREFIX = re.compile(r"[a-z_][a-z0-9_]{0,47}")
 
 
@@ -32,26 +34,26 @@ class Tables:
         self.meta = _table(
             self.metadata,
             f"{prefix}meta",
-            sa.Column("name", sa.String(32), primary_key=True),
+            sa.Column("name", _string(32), primary_key=True),
             sa.Column("value", sa.BigInteger, nullable=False),
         )
         self.owners = _table(
             self.metadata,
             f"{prefix}owners",
-            sa.Column("id", sa.String(32), primary_key=True),
-            sa.Column("label", sa.String(200), nullable=False),
+            sa.Column("id", _string(32), primary_key=True),
+            sa.Column("label", _string(200), nullable=False),
             sa.Column("expires_at", sa.BigInteger, nullable=False),
             sa.Column("dead", sa.SmallInteger, nullable=False),
         )
         self.sagas = _table(
             self.metadata,
             f"{prefix}sagas",
-            sa.Column("id", sa.String(MAX_SAGA_ID), primary_key=True),
-            sa.Column("name", sa.String(200), nullable=False),
+            sa.Column("id", _string(MAX_SAGA_ID), primary_key=True),
+            sa.Column("name", _string(200), nullable=False),
             sa.Column("version", sa.BigInteger, nullable=False),
-            sa.Column("state", sa.String(16), nullable=False),
+            sa.Column("state", _string(16), nullable=False),
             sa.Column("live", sa.SmallInteger, nullable=False),
-            sa.Column("owner", sa.String(32)),
+            sa.Column("owner", _string(32)),
             sa.Column("fence", sa.BigInteger, nullable=False),
             sa.Column("seq", sa.BigInteger, nullable=False),
             sa.Column("claims", sa.BigInteger, nullable=False),
@@ -60,7 +62,7 @@ class Tables:
             sa.Column("next_attempt_at", sa.BigInteger, nullable=False),
             sa.Column("deadline", sa.BigInteger),
             sa.Column("ended_at", sa.BigInteger),
-            sa.Column("note", sa.Text),
+            sa.Column("note", _TEXT),
             sa.Index(f"{prefix}sagas_due", "live", "next_attempt_at", "id"),
             sa.Index(f"{prefix}sagas_ended", "state", "ended_at"),
             sa.Index(f"{prefix}sagas_state", "state", "id"),
@@ -69,37 +71,42 @@ class Tables:
         self.starts = _table(
             self.metadata,
             f"{prefix}starts",
-            sa.Column("saga_id", sa.String(MAX_SAGA_ID), primary_key=True),
-            sa.Column("outline", sa.Text, nullable=False),
-            sa.Column("digest", sa.Text, nullable=False),
-            sa.Column("context", sa.Text, nullable=False),
+            sa.Column("saga_id", _string(MAX_SAGA_ID), primary_key=True),
+            sa.Column("outline", _TEXT, nullable=False),
+            sa.Column("digest", _TEXT, nullable=False),
+            sa.Column("context", _TEXT, nullable=False),
         )
         self.circuits = _table(
             self.metadata,
             f"{prefix}circuits",
-            sa.Column("name", sa.String(_MAX_CIRCUIT), primary_key=True),
+            sa.Column("name", _string(_MAX_CIRCUIT), primary_key=True),
             sa.Column("version", sa.BigInteger, nullable=False),
-            sa.Column("text", sa.Text, nullable=False),
+            sa.Column("text", _TEXT, nullable=False),
             sa.Column("updated_at", sa.BigInteger, nullable=False),
         )
         self.entries = _table(
             self.metadata,
             f"{prefix}entries",
-            sa.Column("saga_id", sa.String(MAX_SAGA_ID), primary_key=True),
+            sa.Column("saga_id", _string(MAX_SAGA_ID), primary_key=True),
             sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
-            sa.Column("kind", sa.String(16), nullable=False),
-            sa.Column("path", sa.Text, nullable=False),
+            sa.Column("kind", _string(16), nullable=False),
+            sa.Column("path", _TEXT, nullable=False),
             sa.Column("attempt", sa.BigInteger, nullable=False),
-            sa.Column("context", sa.Text),
-            sa.Column("response", sa.Text),
-            sa.Column("error", sa.Text),
-            sa.Column("outcome", sa.String(16)),
+            sa.Column("context", _TEXT),
+            sa.Column("response", _TEXT),
+            sa.Column("error", _TEXT),
+            sa.Column("outcome", _string(16)),
             sa.Column("wait", sa.Double),
-            sa.Column("caught", sa.Text),
+            sa.Column("caught", _TEXT),
             sa.Column("duration", sa.Double),
             sa.Column("fence", sa.BigInteger, nullable=False),
             sa.Column("at", sa.BigInteger, nullable=False),
         )
+
+
+def _string(length: int) -> sa.String:
+    # Everywhere in the order of code points, as Python and SQLite have it; PostgreSQL would go by some language.
+    return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
 
 
 def _table(metadata: sa.MetaData, name: str, *parts: sa.schema.SchemaItem) -> sa.Table:

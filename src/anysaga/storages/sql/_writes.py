@@ -6,13 +6,14 @@ order of ids; then each statement goes to the driver once for all rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 from attrs import frozen
 
 from anysaga._records import Claim, NewSaga, SagaRecord, SagaSummary, Write
 from anysaga.storages.rules import same_entries
+from anysaga.storages.sql._prepared import Prepared
 from anysaga.storages.sql._rows import Values, advance_values, entry_of, entry_values, saga_values
 from anysaga.storages.sql._statements import MOST_IDS, Statements
 
@@ -35,12 +36,14 @@ class Writes:
 
     def positions(self, connection: sa.Connection, ids: Iterable[str]) -> dict[str, Position]:
         """Where these sagas stand. Those that are missing are not there."""
-        ordered = sorted(ids)
-        found: dict[str, Position] = {}
-        for start in range(0, len(ordered), MOST_IDS):
-            query, values = self._sql.positions(ordered[start : start + MOST_IDS])
-            found.update((saga_id, (fence, seq)) for saga_id, fence, seq in query.fetch(connection, values))
-        return found
+        return _positions(connection, ids, self._sql.positions)
+
+    def lock(self, connection: sa.Connection, ids: Iterable[str]) -> dict[str, Position]:
+        """The same, and nobody else changes them before this transaction ends.
+
+        Those that another transaction has locked are missing, too. Where there is one writer at a time there are none.
+        """
+        return _positions(connection, ids, self._sql.locked_positions)
 
     def insert(
         self, connection: sa.Connection, sagas: Iterable[NewSaga], owner: str, label: str, now: int
@@ -91,6 +94,19 @@ class Writes:
         values = {"b_id": write.saga_id, "b_first": write.before + 1}
         stored = [entry_of(entry) for entry in self._sql.tail.read(connection, values)]
         return stored[-1].at if same_entries(stored, write.entries) else Refusal(fence)
+
+
+def _positions(
+    connection: sa.Connection,
+    ids: Iterable[str],
+    query_of: Callable[[Sequence[str]], tuple[Prepared, dict[str, str]]],
+) -> dict[str, Position]:
+    ordered = sorted(ids)
+    found: dict[str, Position] = {}
+    for start in range(0, len(ordered), MOST_IDS):
+        query, values = query_of(ordered[start : start + MOST_IDS])
+        found.update((saga_id, (fence, seq)) for saga_id, fence, seq in query.fetch(connection, values))
+    return found
 
 
 def _entries_of(writes: Sequence[Write], now: int) -> list[Values]:

@@ -1,0 +1,70 @@
+"""MySQL and MariaDB, by PyMySQL in threads."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from anysaga._errors import StorageUnavailable
+from anysaga.storages.sql._server import ServerDatabase
+
+_LOCK = "anysaga tables"
+
+
+class MySQLDatabase(ServerDatabase):
+    """A MySQL or MariaDB server."""
+
+    moment = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
+    # https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html
+    refusals = {
+        "1045": "user or password is wrong",
+        "1698": "user or password is wrong",
+        "1044": "this user may not use that database",
+        "1142": "this user lacks a right that it needs: to read and write the tables, and to create them at first",
+        "1049": "there is no such database: create it first",
+        "1146": "its tables are gone",
+        "1054": "its tables are not those of anysaga",
+        "1290": "it only lets itself be read: perhaps it is a replica, give the address of the primary",
+        "1792": "it only lets itself be read: perhaps it is a replica, give the address of the primary",
+        "1836": "it only lets itself be read: perhaps it is a replica, give the address of the primary",
+    }
+    faults_of_rows = re.compile("1062|1205|1213|1020|1264|1366|1406|1153|1118")
+    misfits = re.compile("1264|1366|1406|1153|1118")
+
+    @contextmanager
+    def alone(self, connection: sa.Connection) -> Iterator[None]:
+        # The creation of a table ends a transaction here, so a lock of the transaction would be gone with it.
+        if connection.scalar(sa.select(sa.func.get_lock(_LOCK, math.ceil(self.patience)))) != 1:
+            raise StorageUnavailable(self.address, "another process is still creating its tables")
+        try:
+            yield
+        finally:
+            connection.scalar(sa.select(sa.func.release_lock(_LOCK)))
+
+    def create_tables(self, connection: sa.Connection, metadata: sa.MetaData) -> None:
+        dialect: Any = connection.dialect
+        # Keys differ if they differ at all, by a space at their end, too: the names of such collations differ.
+        collation = "utf8mb4_nopad_bin" if dialect.is_mariadb else "utf8mb4_0900_bin"
+        for table in metadata.tables.values():
+            options = table.dialect_options[dialect.name]
+            options["engine"], options["charset"], options["collate"] = "InnoDB", "utf8mb4", collation
+        super().create_tables(connection, metadata)
+
+    def settings(self, connection: sa.Connection) -> list[str]:
+        dialect: Any = connection.dialect
+        limit = max(math.floor(self.patience), 1)
+        settings = [f"SET SESSION innodb_lock_wait_timeout = {limit}"]
+        if dialect.is_mariadb:
+            settings.append(f"SET SESSION idle_transaction_timeout = {limit}")
+        return settings
+
+    def code_of(self, error: BaseException) -> str:
+        return str(error.args[0]) if error.args else ""
+
+    def is_open(self, driver: Any) -> bool:
+        return bool(driver.open)

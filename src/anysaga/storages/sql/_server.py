@@ -1,0 +1,127 @@
+"""What database servers have in common: several processes write at once, and connections break."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from anysaga._errors import AnysagaError, NotStorable, StorageRefused, StorageUnavailable
+from anysaga.storages.sql._database import Database
+from anysaga.storages.sql._hosts import Host, asyncio_thread, calling_thread
+from anysaga.storages.sql._prepared import CursorWire, lay, wire_of
+
+_SHARE_OF_LEASE = 0.24
+_IS_WHOLE = "anysaga.is_whole"
+
+
+class ServerDatabase(Database):
+    """A database server, whose clock all owners share.
+
+    Transactions that write are READ COMMITTED: after it has waited for a lock, a statement sees what was committed
+    meanwhile. Those that read are REPEATABLE READ: a saga and its log belong together. `patience` is how many seconds
+    a transaction waits for a lock, and how long an idle one is kept open by the server: below a quarter of the lease,
+    so that one that hangs is over before somebody takes its sagas.
+    """
+
+    one_writer = False
+    moment: ClassVar[str]
+    """The query for the server's time in microseconds, UTC."""
+
+    refusals: ClassVar[dict[str, str]]
+    """What the server will not do however often it is asked, by its code, and what to do about it."""
+
+    faults_of_rows: ClassVar[re.Pattern[str]]
+    """Codes of what may be the fault of one row, or of the moment: without the others it may succeed."""
+
+    misfits: ClassVar[re.Pattern[str]]
+    """Codes of values that no column takes."""
+
+    def __init__(self, engine: sa.Engine, *, lease: float, busy_timeout: float) -> None:
+        self.address = engine.url.render_as_string(hide_password=True)
+        self.host: Host = asyncio_thread if engine.dialect.is_async else calling_thread
+        self.patience = min(busy_timeout, lease * _SHARE_OF_LEASE)
+        dialect: Any = engine.dialect
+        self._driver_errors: tuple[type[BaseException], ...] = (dialect.loaded_dbapi.Error, OSError)
+        self._engine = engine
+
+    def connect(self, *, writes: bool) -> sa.Connection:
+        connection = self._engine.connect()
+        try:
+            connection.execution_options(isolation_level="READ COMMITTED" if writes else "REPEATABLE READ")
+            connection.detach()
+            lay(CursorWire(connection), connection)
+            for statement in self.settings(connection):
+                wire_of(connection).execute(statement, ())
+            driver_of(connection).commit()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @contextmanager
+    def begin(self, connection: sa.Connection, *, writes: bool) -> Iterator[None]:  # noqa: ARG002
+        driver = driver_of(connection)
+        try:
+            yield  # drivers begin a transaction with its first statement
+            driver.commit()
+            connection.commit()  # SQLAlchemy's own view of it, if it took part
+        except BaseException:
+            connection.info[_IS_WHOLE] = False
+            with suppress(SQLAlchemyError, *self._driver_errors):
+                driver.rollback()
+                connection.rollback()
+                connection.info[_IS_WHOLE] = True
+            raise
+
+    def is_clean(self, connection: sa.Connection) -> bool:
+        return bool(connection.info[_IS_WHOLE]) and self.is_open(driver_of(connection))
+
+    def now(self, connection: sa.Connection) -> int:
+        return int(wire_of(connection).fetch(self.moment, ())[0][0])
+
+    def explain(self, error: Exception) -> AnysagaError | None:
+        if isinstance(error, UnicodeEncodeError | OverflowError):
+            return NotStorable("a value", str(error))
+        cause = _driver_error(error)
+        if not isinstance(cause, self._driver_errors):
+            return StorageUnavailable(self.address, str(error)) if isinstance(error, SQLAlchemyError) else None
+        code, text = self.code_of(cause), " ".join(str(cause).split())
+        if self.misfits.fullmatch(code):
+            return NotStorable("a value", text)
+        advice = self.refusals.get(code)
+        if advice is not None:
+            return StorageRefused(self.address, f"{advice} ({text})")
+        return StorageUnavailable(self.address, text or type(cause).__name__)
+
+    def blames_a_row(self, error: Exception) -> bool:
+        cause = _driver_error(error.__cause__ if isinstance(error, AnysagaError) else error)
+        if not isinstance(cause, self._driver_errors):
+            return not isinstance(error, StorageUnavailable | StorageRefused)
+        return self.faults_of_rows.fullmatch(self.code_of(cause)) is not None
+
+    @abstractmethod
+    def settings(self, connection: sa.Connection) -> list[str]:
+        """What a new connection executes first."""
+
+    @abstractmethod
+    def code_of(self, error: BaseException) -> str:
+        """The server's code of an error; empty if the server had no say in it."""
+
+    @abstractmethod
+    def is_open(self, driver: Any) -> bool:
+        """Whether the driver still believes in its connection."""
+
+
+def _driver_error(error: BaseException | None) -> BaseException | None:
+    return error.orig if isinstance(error, DBAPIError) else error
+
+
+def driver_of(connection: sa.Connection) -> Any:
+    """The driver's connection, or what SQLAlchemy makes to look like one."""
+    return connection.connection.dbapi_connection
