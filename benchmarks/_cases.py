@@ -12,6 +12,7 @@ from attrs import frozen
 from anysaga import MemoryStorage
 from benchmarks import _cases_branches as branches
 from benchmarks import _cases_crowds as crowds
+from benchmarks import _cases_servers as servers
 from benchmarks import _cases_steps as steps
 from benchmarks._files import hosted, numbered, threaded
 from benchmarks._floors import bare_commits, same_rows
@@ -129,6 +130,8 @@ CASES = (
     Case("fallback", branches.fallbacks),
     Case("fallback-peer", branches.fallback_beside_peer),
     Case("parallel", branches.parallel),
+    Case("postgres", servers.postgres_one),
+    Case("postgres-at-once", servers.postgres_at_once),
     Case("import", steps.import_time),
     Case("in-flight", crowds.in_flight, takes_long=True),
     Case("recovery", crowds.recovery, takes_long=True),

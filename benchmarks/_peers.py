@@ -22,11 +22,19 @@ class Peer:
 
     def subject(self, function: str, *arguments: Any) -> Callable[[], float] | None:
         """A call of a function of the peer's module; None if the peer, or something that it needs, is missing."""
+        run = self._function(function)
+        return None if run is None else lambda: float(run(*arguments))
+
+    def subject_at(self, function: str, *arguments: Any) -> Callable[[str], float] | None:
+        """The same for a function whose first argument is the address of a database."""
+        run = self._function(function)
+        return None if run is None else lambda address: float(run(address, *arguments))
+
+    def _function(self, name: str) -> Callable[..., Any] | None:
         try:
-            module = import_module(self.module)
+            return getattr(import_module(self.module), name)  # type: ignore[no-any-return]
         except ImportError:
             return None
-        return lambda: float(getattr(module, function)(*arguments))
 
 
 PYTHON_CQRS = Peer("python-cqrs", "benchmarks._peers_cqrs")

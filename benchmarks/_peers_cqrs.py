@@ -9,6 +9,11 @@ from collections.abc import Awaitable, Callable
 from importlib import import_module
 from typing import Any
 
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+
+from benchmarks._harness import at_once
+from benchmarks._servers import with_driver
+
 # Names of a package that need not be installed: to the type checkers all of it is Any.
 cqrs: Any = import_module("cqrs")
 di: Any = import_module("di")
@@ -18,6 +23,9 @@ models: Any = import_module("cqrs.saga.models")
 fallback: Any = import_module("cqrs.saga.fallback")
 sagas: Any = import_module("cqrs.saga.saga")
 storages: Any = import_module("cqrs.saga.storage.memory")
+sql: Any = import_module("cqrs.saga.storage.sqlalchemy")
+
+_CONNECTIONS = 40
 
 
 @dataclasses.dataclass
@@ -148,3 +156,33 @@ async def _one_by_one(times: int, run: Callable[[], Awaitable[None]]) -> float:
     for _ in range(times):
         await run()
     return (time.perf_counter() - began) / times
+
+
+def one_by_one_on_postgres(address: str, times: int) -> float:
+    """Seconds a saga in a PostgreSQL database, one after the other."""
+    return asyncio.run(_on_postgres(address, lambda run: _one_by_one(times, run)))
+
+
+def at_once_on_postgres(address: str, tasks: int, times: int) -> float:
+    """The same with so many at once, each of the tasks so many one after the other."""
+    return asyncio.run(_on_postgres(address, lambda run: at_once(tasks, times, run)))
+
+
+async def _on_postgres(address: str, measure: Callable[[Callable[[], Awaitable[None]]], Awaitable[float]]) -> float:
+    # A pool as large as it needs, so that nobody waits for a connection, unless the server has no more of them.
+    engine = create_async_engine(with_driver(address, "asyncpg"), pool_size=_CONNECTIONS, max_overflow=0)
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(sql.Base.metadata.create_all)
+        storage = sql.SqlAlchemySagaStorage(async_sessionmaker(engine, expire_on_commit=False))
+        saga, container = ThreeSteps(), Ready()
+
+        async def run() -> None:
+            async with saga.transaction(Order(), container, storage) as transaction:
+                async for _ in transaction:
+                    pass
+
+        await run()
+        return await measure(run)
+    finally:
+        await engine.dispose()

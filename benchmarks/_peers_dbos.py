@@ -1,4 +1,4 @@
-"""DBOS on SQLite: the same three steps as a workflow, each turn in a fresh file.
+"""DBOS: the same three steps as a workflow, each turn in a fresh database.
 
 DBOS leaves SQLite's settings alone: a rollback journal and ``synchronous = FULL``. That survives a loss of power, as
 ours does. The write-ahead log is no less safe with FULL, and faster; it is a property of the file, so a file that has
@@ -39,7 +39,13 @@ def three_steps(order: dict[str, Any]) -> dict[str, Any]:
 
 def one_by_one(journal: str, times: int) -> float:
     """Seconds a workflow, called directly, one after the other; its fastest way."""
-    with _launched(journal):
+    with _in_fresh_file(journal) as address:
+        return one_by_one_on_postgres(address, times)
+
+
+def one_by_one_on_postgres(address: str, times: int) -> float:
+    """The same in a PostgreSQL database, or any other that the address names."""
+    with _launched(address):
         three_steps(ORDER)
         began = time.perf_counter()
         for _ in range(times):
@@ -53,7 +59,13 @@ def at_once(journal: str, tasks: int, threads: int = 0) -> float:
     Its other ways, tasks of asyncio and a queue, took up to a third longer. By default the pool has four threads more
     than the machine has cores. Fewer hinder each other less, but only so many workflows run at the same time.
     """
-    with _launched(journal, **({"max_executor_threads": threads} if threads else {})):
+    with _in_fresh_file(journal) as address:
+        return at_once_on_postgres(address, tasks, threads)
+
+
+def at_once_on_postgres(address: str, tasks: int, threads: int = 0) -> float:
+    """The same in a PostgreSQL database, or any other that the address names."""
+    with _launched(address, **({"max_executor_threads": threads} if threads else {})):
         three_steps(ORDER)
         began = time.perf_counter()
         handles = [DBOS.start_workflow(three_steps, ORDER) for _ in range(tasks)]
@@ -63,15 +75,19 @@ def at_once(journal: str, tasks: int, threads: int = 0) -> float:
 
 
 @contextmanager
-def _launched(journal: str, **options: object) -> Iterator[None]:
+def _in_fresh_file(journal: str) -> Iterator[str]:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "dbos.db"
         with closing(sqlite3.connect(file)) as connection:
             connection.execute(f"PRAGMA journal_mode = {journal}")
-        address = f"sqlite:///{file}"
-        DBOS(config={"name": "benchmarks", "system_database_url": address, "log_level": "ERROR", **options})
-        DBOS.launch()
-        try:
-            yield
-        finally:
-            DBOS.destroy()
+        yield f"sqlite:///{file}"
+
+
+@contextmanager
+def _launched(address: str, **options: object) -> Iterator[None]:
+    DBOS(config={"name": "benchmarks", "system_database_url": address, "log_level": "ERROR", **options})
+    DBOS.launch()
+    try:
+        yield
+    finally:
+        DBOS.destroy()
