@@ -185,4 +185,4 @@ async def _on_postgres(address: str, measure: Callable[[Callable[[], Awaitable[N
         await run()
         return await measure(run)
     finally:
-        await engine.dispose()
+        await engine.dispose()  # noqa: ASYNC102 - nobody cancels a benchmark

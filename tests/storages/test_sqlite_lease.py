@@ -85,7 +85,7 @@ async def test_a_record_writes_its_rows_and_reads_nothing_however_long_the_log(
         commits.statements.clear()
         await storage.record(write(claim, entry(seq, EntryKind.DONE), entry(seq + 1)))
         words = [statement.split()[0] for statement in commits.statements]
-        assert words == ["BEGIN", "UPDATE", "INSERT", "INSERT", "COMMIT"]
+        assert words == ["BEGIN", "UPDATE", "INSERT", "COMMIT"]
 
 
 async def test_confirm_is_free_while_the_lease_is_young(

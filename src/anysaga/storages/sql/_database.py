@@ -27,6 +27,9 @@ class Database(ABC):
     one_writer: ClassVar[bool]
     """Whether the database itself lets one transaction write at a time. If not, the rows have to be locked."""
 
+    updates_from_rows: ClassVar[bool]
+    """Whether one UPDATE can bring new values for many rows."""
+
     @abstractmethod
     def connect(self, *, writes: bool) -> sa.Connection:
         """Open a connection that this storage alone uses, set up, outside of any pool, with a wire for statements.

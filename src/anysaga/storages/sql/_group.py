@@ -15,7 +15,7 @@ from anysaga.storages._batches import Slot
 from anysaga.storages._clock import microseconds
 from anysaga.storages._lease import Owner
 from anysaga.storages.sql._database import Database
-from anysaga.storages.sql._jobs import Creation, Job, Recording, Release, Renewal, saga_of
+from anysaga.storages.sql._jobs import Creation, Job, Recording, Release, Renewal
 from anysaga.storages.sql._operations import Operations
 from anysaga.storages.sql._ownership import Ownership
 from anysaga.storages.sql._runner import Lane
@@ -62,80 +62,79 @@ class Group:
         self._writes = writes
 
     def commit(self, slots: Sequence[Slot[Job]]) -> None:
-        """Carry out the jobs in one transaction; if a row of theirs cannot be stored, once more, each in its own.
+        """Carry out the jobs in one transaction, in the hope that all of them fit.
 
+        If they do not, everything is looked at first; if that does not help, each goes in a transaction of its own.
         Says in each slot what became of it, and raises nothing.
         """
-        try:
-            self._commit(slots)
-        except Exception as error:  # noqa: BLE001  # raised where the slots are waited for
-            if self._database.blames_a_row(error) and (len(slots) > 1 or not self._database.one_writer):
-                self._commit_each(slots)
-                return
-            for slot in slots:
-                slot.error = error if len(slots) == 1 else _copied(error)
+        is_over = self._try(slots, hopeful=True) or self._try(slots, hopeful=False)
+        if not is_over and len(slots) > 1:
+            self._commit_each(slots)
 
     def _commit_each(self, slots: Sequence[Slot[Job]]) -> None:
         for slot in slots:
-            try:
-                self._commit([slot])
-            except Exception as error:  # noqa: BLE001  # as above
-                slot.error = error
+            self.commit([slot])
 
-    def _commit(self, slots: Sequence[Slot[Job]]) -> None:
+    def _try(self, slots: Sequence[Slot[Job]], *, hopeful: bool) -> bool:
+        """False if another attempt may come to another end."""
+        try:
+            self._commit(slots, hopeful=hopeful)
+        except Exception as error:  # noqa: BLE001  # raised where the slots are waited for
+            for slot in slots:
+                slot.error = error if len(slots) == 1 else _copied(error)
+            return not self._database.blames_a_row(error)
+        return True
+
+    def _commit(self, slots: Sequence[Slot[Job]], *, hopeful: bool) -> None:
         self._open()
         jobs = [slot.work for slot in slots]
         if any(isinstance(job, Creation) for job in jobs):
             self._freshen()
-        outcome = self._writer.run(lambda connection: self._carry_out(connection, jobs))
+        outcome = self._writer.run(lambda connection: self._carry_out(connection, jobs, hopeful=hopeful))
         for owner, since in outcome.renewed.items():
             owner.renewed = since
         for slot in slots:
-            if slot.work not in outcome.left:
-                slot.error = self._conclude(slot.work, outcome)
+            slot.error = None if slot.work in outcome.left else self._conclude(slot.work, outcome)
         self._commit_each([slot for slot in slots if slot.work in outcome.left])
 
-    def _carry_out(self, connection: sa.Connection, jobs: Sequence[Job]) -> _Outcome:
+    def _carry_out(self, connection: sa.Connection, jobs: Sequence[Job], *, hopeful: bool) -> _Outcome:
         outcome = _Outcome(self._database.now(connection))
         for renewal in _only(Renewal, jobs):
             since = self._ownership.renew(connection, renewal.owner, outcome.now)
             if since is not None:
                 outcome.renewed[renewal.owner] = since
-        creations, recordings, releases = _only(Creation, jobs), _only(Recording, jobs), _only(Release, jobs)
-        if creations:
-            outcome.owner, since = self._ownership.secure(connection, outcome.now)
-            if since is not None:
-                outcome.renewed[outcome.owner] = since
+        self._create(connection, _only(Creation, jobs), outcome, hopeful=hopeful)
+        recordings, releases = _only(Recording, jobs), _only(Release, jobs)
+        writes = [job.write for job in recordings]
         if len(jobs) == 1:
-            self._carry_out_one(connection, jobs[0], outcome)
-            return outcome
-        ids = {job: saga_id for job in jobs if (saga_id := saga_of(job)) is not None}
-        positions = self._writes.lock(connection, ids.values())
-        outcome.left = {job for job, saga_id in ids.items() if saga_id not in positions}.difference(creations)
-        self._create(connection, [job for job in creations if job.new.saga_id not in positions], outcome)
-        writes = [job.write for job in recordings if job not in outcome.left]
-        outcome.recorded = self._writes.record_all(connection, writes, positions, outcome.now)
-        self._release(connection, [job for job in releases if job not in outcome.left], outcome.now)
+            outcome.recorded = {each.saga_id: self._writes.record_one(connection, each, outcome.now) for each in writes}
+        elif hopeful and self._database.one_writer and self._database.updates_from_rows:
+            outcome.recorded = self._writes.record_hopefully(connection, writes, outcome.now)
+        else:
+            ids: dict[Job, str] = {job: job.write.saga_id for job in recordings}
+            ids.update((job, job.claim.record.summary.saga_id) for job in releases)
+            positions = self._writes.lock(connection, ids.values())
+            outcome.left = {job for job, saga_id in ids.items() if saga_id not in positions}
+            writes = [job.write for job in recordings if job not in outcome.left]
+            outcome.recorded = self._writes.record_all(connection, writes, positions, outcome.now)
+        due = [(job.claim, outcome.now + microseconds(job.wait)) for job in releases if job not in outcome.left]
+        self._operations.release(connection, due)
         return outcome
 
-    def _carry_out_one(self, connection: sa.Connection, job: Job, outcome: _Outcome) -> None:
-        match job:
-            case Creation():
-                if not self._writes.positions(connection, [job.new.saga_id]):
-                    self._create(connection, [job], outcome)
-            case Recording():
-                outcome.recorded[job.write.saga_id] = self._writes.record_one(connection, job.write, outcome.now)
-            case Release():
-                self._release(connection, [job], outcome.now)
-
-    def _create(self, connection: sa.Connection, creations: Sequence[Creation], outcome: _Outcome) -> None:
-        if creations and outcome.owner is not None:
-            fresh = [job.new for job in creations]
-            label = self._ownership.label
-            outcome.claims = self._writes.insert(connection, fresh, outcome.owner.id, label, outcome.now)
-
-    def _release(self, connection: sa.Connection, releases: Sequence[Release], now: int) -> None:
-        self._operations.release(connection, [(job.claim, now + microseconds(job.wait)) for job in releases])
+    def _create(
+        self, connection: sa.Connection, creations: Sequence[Creation], outcome: _Outcome, *, hopeful: bool
+    ) -> None:
+        if not creations:
+            return
+        outcome.owner, since = self._ownership.secure(connection, outcome.now)
+        if since is not None:
+            outcome.renewed[outcome.owner] = since
+        fresh = [job.new for job in creations]
+        if not hopeful:
+            there = self._writes.positions(connection, [new.saga_id for new in fresh])
+            fresh = [new for new in fresh if new.saga_id not in there]
+        label = self._ownership.label
+        outcome.claims = self._writes.insert(connection, fresh, outcome.owner.id, label, outcome.now)
 
     def _conclude(self, job: Job, outcome: _Outcome) -> Exception | None:
         lease = self._ownership.lease

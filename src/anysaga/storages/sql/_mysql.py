@@ -19,6 +19,7 @@ _LOCK = "anysaga tables"
 class MySQLDatabase(ServerDatabase):
     """A MySQL or MariaDB server."""
 
+    updates_from_rows = False
     moment = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
     # https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html
     refusals = {

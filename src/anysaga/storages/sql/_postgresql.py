@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
 from typing import Any
 from zlib import crc32
 
 import sqlalchemy as sa
 
-from anysaga.storages.sql._server import ServerDatabase
+from anysaga.storages.sql._prepared import CursorWire, Wire
+from anysaga.storages.sql._server import ServerDatabase, driver_of
 
 _LOCK = crc32(b"anysaga tables")
 _AT_CONNECT = {  # codes are lost while a connection is made
@@ -22,6 +25,7 @@ _AT_CONNECT = {  # codes are lost while a connection is made
 class PostgreSQLDatabase(ServerDatabase):
     """A PostgreSQL server."""
 
+    updates_from_rows = True
     moment = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
     # https://www.postgresql.org/docs/current/errcodes-appendix.html
     refusals = {
@@ -41,6 +45,12 @@ class PostgreSQLDatabase(ServerDatabase):
     def alone(self, connection: sa.Connection) -> Iterator[None]:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
         yield
+
+    def wire(self, connection: sa.Connection) -> Wire:
+        if self._engine.dialect.is_async:
+            return super().wire(connection)
+        raw: Any = import_module("psycopg").RawCursor  # it leaves the text as it is; the other looks for placeholders
+        return CursorWire(partial(raw, driver_of(connection)))
 
     def settings(self, connection: sa.Connection) -> list[str]:  # noqa: ARG002
         limit = max(round(self.patience * 1000), 1)

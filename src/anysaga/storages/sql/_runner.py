@@ -87,7 +87,7 @@ class Lane:
             with self._database.begin(connection, writes=self._writes):
                 result = operation(connection)
                 committing = True
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - this is no coroutine
             if self._database.is_clean(connection):
                 raise
             self._drop()

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from anysaga._errors import AnysagaError, NotStorable, StorageRefused, StorageUnavailable
 from anysaga.storages.sql._database import Database
 from anysaga.storages.sql._hosts import Host, asyncio_thread, calling_thread
-from anysaga.storages.sql._prepared import CursorWire, lay, wire_of
+from anysaga.storages.sql._prepared import CursorWire, Wire, lay, wire_of
 
 _SHARE_OF_LEASE = 0.24
 _IS_WHOLE = "anysaga.is_whole"
@@ -55,7 +55,7 @@ class ServerDatabase(Database):
         try:
             connection.execution_options(isolation_level="READ COMMITTED" if writes else "REPEATABLE READ")
             connection.detach()
-            lay(CursorWire(connection), connection)
+            lay(self.wire(connection), connection)
             for statement in self.settings(connection):
                 wire_of(connection).execute(statement, ())
             driver_of(connection).commit()
@@ -104,6 +104,10 @@ class ServerDatabase(Database):
         if not isinstance(cause, self._driver_errors):
             return not isinstance(error, StorageUnavailable | StorageRefused)
         return self.faults_of_rows.fullmatch(self.code_of(cause)) is not None
+
+    def wire(self, connection: sa.Connection) -> Wire:
+        """The way of statements to the server."""
+        return CursorWire(driver_of(connection).cursor)
 
     @abstractmethod
     def settings(self, connection: sa.Connection) -> list[str]:

@@ -41,6 +41,7 @@ class SQLiteDatabase(Database):
     """A SQLite file. Transactions are begun and ended in words, whatever the driver's own transaction mode is."""
 
     one_writer = True
+    updates_from_rows = sqlite3.sqlite_version_info >= (3, 33)
 
     def __init__(self, engine: sa.Engine, *, durability: Durability, busy_timeout: float, clock: Clock) -> None:
         self.address = engine.url.render_as_string(hide_password=True)
@@ -107,7 +108,7 @@ class SQLiteDatabase(Database):
         return isinstance(cause, sqlite3.Error) and _primary_code(cause) in _FAULTS_OF_ROWS
 
     def _wire(self, connection: sa.Connection) -> Wire:
-        return _AiosqliteWire(connection) if self._engine.dialect.is_async else CursorWire(connection)
+        return _AiosqliteWire(connection) if self._engine.dialect.is_async else CursorWire(_driver(connection).cursor)
 
     def _explain(self, error: sqlite3.Error) -> AnysagaError:
         reason = _REFUSALS.get(_primary_code(error))

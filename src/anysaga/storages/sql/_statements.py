@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam as b
 
-from anysaga.storages.sql._prepared import Prepared
+from anysaga.storages.sql._prepared import Bulk, Prepared
 from anysaga.storages.sql._tables import Tables
 
 _ZERO: sa.ColumnElement[int] = sa.literal_column("0", sa.Integer)
@@ -23,8 +23,9 @@ MOST_IDS = 512
 class Statements:
     """Prebuilt statements on the tables of one prefix, named after what they do."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, *, updates_from_rows: bool) -> None:
         self._tables = tables
+        self._updates_from_rows = updates_from_rows
         self._build_owners(tables.owners, tables.sagas)
         self._build_claims(tables.sagas)
         self._build_writes(tables)
@@ -105,24 +106,11 @@ class Statements:
 
     def _build_writes(self, tables: Tables) -> None:
         sagas = tables.sagas
-        self.insert_saga = Prepared(sa.insert(sagas))
-        self.insert_start = Prepared(sa.insert(tables.starts))
-        self.insert_entries = Prepared(sa.insert(tables.entries))
-        self.advance = Prepared(
-            sa.update(sagas)
-            .where(sagas.c.id == b("b_id"), sagas.c.fence == b("b_fence"), sagas.c.seq == b("b_before"))
-            .values(
-                seq=b("b_after"),
-                state=b("b_state"),
-                live=b("b_live"),
-                updated_at=b("b_now"),
-                ended_at=b("b_ended"),
-                next_attempt_at=b("b_next"),
-                note=b("b_note"),
-                claims=sa.case((b("b_settles", type_=sa.Integer) == _ONE, _ZERO), else_=sagas.c.claims),
-                owner=sa.case((b("b_frees", type_=sa.Integer) == _ONE, sa.null()), else_=sagas.c.owner),
-            )
-        )
+        self.insert_sagas = Bulk(sa.insert(sagas))
+        self.insert_starts = Bulk(sa.insert(tables.starts))
+        self.insert_entries = Bulk(sa.insert(tables.entries))
+        self.advance = Prepared(_advance(sagas, {name: b(name, type_=kind) for name, kind in _ADVANCE.items()}))
+        self.advance_all = Bulk(_advance(sagas, dict(_changes().c))) if self._updates_from_rows else self.advance
         self.park = (
             sa.update(sagas)
             .where(sagas.c.id == b("b_id"))
@@ -157,6 +145,49 @@ class Statements:
             .limit(b("b_limit", type_=sa.Integer))
             .with_for_update(skip_locked=True)
         )
+
+
+_ADVANCE: dict[str, Any] = {
+    "b_id": sa.String(),
+    "b_fence": sa.BigInteger(),
+    "b_before": sa.BigInteger(),
+    "b_after": sa.BigInteger(),
+    "b_state": sa.String(),
+    "b_live": sa.SmallInteger(),
+    "b_now": sa.BigInteger(),
+    "b_ended": sa.BigInteger(),
+    "b_next": sa.BigInteger(),
+    "b_note": sa.Text(),
+    "b_settles": sa.Integer(),
+    "b_frees": sa.Integer(),
+}
+"""What a write brings along, and of which types."""
+
+
+def _changes() -> sa.Subquery:
+    """Rows of new values. What is made of them begins with UPDATE: else `sqlite3` does not count the rows."""
+    rows = sa.values(*(sa.column(name, kind) for name, kind in _ADVANCE.items()), name="rows")
+    values = rows.data([tuple(b(name, type_=kind) for name, kind in _ADVANCE.items())]).cte("given", nesting=True)
+    return sa.select(values).subquery("changes")
+
+
+def _advance(sagas: sa.Table, new: Mapping[str, sa.ColumnElement[Any]]) -> sa.Update:
+    """What writes make of their sagas' rows, where they find them as they expect them."""
+    return (
+        sa.update(sagas)
+        .where(sagas.c.id == new["b_id"], sagas.c.fence == new["b_fence"], sagas.c.seq == new["b_before"])
+        .values(
+            seq=new["b_after"],
+            state=new["b_state"],
+            live=new["b_live"],
+            updated_at=new["b_now"],
+            ended_at=new["b_ended"],
+            next_attempt_at=new["b_next"],
+            note=new["b_note"],
+            claims=sa.case((new["b_settles"] == _ONE, _ZERO), else_=sagas.c.claims),
+            owner=sa.case((new["b_frees"] == _ONE, sa.null()), else_=sagas.c.owner),
+        )
+    )
 
 
 def _of_sagas(query: Any, key: sa.ColumnElement[str], size: int) -> Prepared:

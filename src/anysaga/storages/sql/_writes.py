@@ -28,6 +28,10 @@ class Refusal:
     fence: int | None
 
 
+class Misfit(Exception):
+    """Not everything in a batch fits, as was hoped for: it has to be looked at first."""
+
+
 class Writes:
     """The batched verbs on the tables of one prefix."""
 
@@ -50,12 +54,12 @@ class Writes:
     ) -> dict[str, Claim]:
         """Enter sagas whose ids are not taken, with their first entries. Returns the claims on them by id."""
         ordered = sorted(sagas, key=lambda new: new.saga_id)
-        self._sql.insert_saga.run_all(connection, [saga_values(new, owner, now) for new in ordered])
+        self._sql.insert_sagas.run_all(connection, [saga_values(new, owner, now) for new in ordered])
         starts = [
             {"saga_id": new.saga_id, "outline": new.outline, "digest": new.digest, "context": new.context}
             for new in ordered
         ]
-        self._sql.insert_start.run_all(connection, starts)
+        self._sql.insert_starts.run_all(connection, starts)
         entries = [values for new in ordered for values in entry_values(new.saga_id, new.entries, now)]
         self._sql.insert_entries.run_all(connection, entries)
         return {new.saga_id: _first_claim(new, label, now) for new in ordered}
@@ -81,9 +85,22 @@ class Writes:
                 results[write.saga_id] = now
             else:
                 results[write.saga_id] = self._recorded_before(connection, write, position)
-        self._sql.advance.run_all(connection, [advance_values(write, now) for write in fitting])
-        self._sql.insert_entries.run_all(connection, _entries_of(fitting, now))
+        self._record_fitting(connection, fitting, now)
         return results
+
+    def record_hopefully(
+        self, connection: sa.Connection, writes: Iterable[Write], now: int
+    ) -> dict[str, int | Refusal]:
+        """The same without looking first, where one transaction writes at a time. Raises `Misfit` if any does not."""
+        fitting = sorted(writes, key=lambda write: write.saga_id)
+        if self._record_fitting(connection, fitting, now) != len(fitting):
+            raise Misfit
+        return dict.fromkeys((write.saga_id for write in fitting), now)
+
+    def _record_fitting(self, connection: sa.Connection, writes: Sequence[Write], now: int) -> int | None:
+        met = self._sql.advance_all.run_all(connection, [advance_values(write, now) for write in writes])
+        self._sql.insert_entries.run_all(connection, _entries_of(writes, now))
+        return met
 
     def _recorded_before(self, connection: sa.Connection, write: Write, position: Position | None) -> int | Refusal:
         if position is None:
