@@ -47,7 +47,9 @@ class Core:
         clock: Clock,
     ) -> None:
         self.database = database
-        statements = Statements(tables, updates_from_rows=database.updates_from_rows)
+        statements = Statements(
+            tables, locks_rows=not database.one_writer, updates_from_rows=database.updates_from_rows
+        )
         self.operations = Operations(statements)
         self.circuits = Circuits(tables)
         self.writer = Lane(database, writes=True)

@@ -106,10 +106,10 @@ class Group:
         self._create(connection, _only(Creation, jobs), outcome, hopeful=hopeful)
         recordings, releases = _only(Recording, jobs), _only(Release, jobs)
         writes = [job.write for job in recordings]
-        if len(jobs) == 1:
-            outcome.recorded = {each.saga_id: self._writes.record_one(connection, each, outcome.now) for each in writes}
-        elif hopeful and self._database.one_writer and self._database.updates_from_rows:
+        if hopeful and (self._database.updates_from_rows or len(jobs) == 1):
             outcome.recorded = self._writes.record_hopefully(connection, writes, outcome.now)
+        elif len(jobs) == 1:
+            outcome.recorded = {each.saga_id: self._writes.record_one(connection, each, outcome.now) for each in writes}
         else:
             ids: dict[Job, str] = {job: job.write.saga_id for job in recordings}
             ids.update((job, job.claim.record.summary.saga_id) for job in releases)

@@ -24,6 +24,7 @@ from anysaga._errors import (
 from anysaga._records import Claim, SagaRecord, SagaState, SagaSummary
 from anysaga.storages._clock import microseconds
 from anysaga.storages.rules import patience
+from anysaga.storages.sql._prepared import run_together
 from anysaga.storages.sql._rows import record_of, summary_of
 from anysaga.storages.sql._statements import MOST_IDS, Statements
 
@@ -103,7 +104,7 @@ class Operations:
             {"b_id": claim.record.summary.saga_id, "b_fence": claim.fence, "b_next": due_at}
             for claim, due_at in releases
         ]
-        self._sql.release.run_all(connection, sorted(values, key=lambda values: values["b_id"]))
+        run_together(connection, (self._sql.release, sorted(values, key=lambda values: values["b_id"])))
 
     def leave(self, connection: sa.Connection, owner: str) -> None:
         """Forget an incarnation that ends in good order: what it may still own is free from now on."""

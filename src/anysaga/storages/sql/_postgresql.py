@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -12,14 +12,41 @@ from zlib import crc32
 
 import sqlalchemy as sa
 
-from anysaga.storages.sql._prepared import CursorWire, Wire
+from anysaga.storages.sql._prepared import Command, CursorWire, Wire, wire_of
 from anysaga.storages.sql._server import ServerDatabase, driver_of
 
+_NOW = "anysaga.now"
 _LOCK = crc32(b"anysaga tables")
 _AT_CONNECT = {  # codes are lost while a connection is made
     re.compile("authentication failed|no pg_hba.conf entry|role .* does not exist"): "28P01",
     re.compile("database .* does not exist"): "3D000",
 }
+
+
+class PsycopgWire(CursorWire):
+    """psycopg, with texts left as they are, and statements sent together where that can be."""
+
+    def __init__(self, driver: Any) -> None:
+        raw: Any = import_module("psycopg").RawCursor  # the common one looks for placeholders of its own in the text
+        super().__init__(partial(raw, driver))
+        self._driver = driver
+
+    def fetch(self, text: str, values: Any, /) -> Sequence[Sequence[Any]]:
+        cursor = self._cursor()
+        try:
+            cursor.execute(text, values)
+            while cursor.nextset():
+                pass  # only the last statement of a text is a query
+            return cursor.fetchall()  # type: ignore[no-any-return]
+        finally:
+            cursor.close()
+
+    def execute_together(self, commands: Sequence[Command], /) -> list[int]:
+        if len(commands) == 1:
+            return super().execute_together(commands)
+        with self._driver.pipeline():
+            cursors = [self._cursor().execute(text, values) for text, values in commands]
+        return [cursor.rowcount for cursor in cursors]
 
 
 class PostgreSQLDatabase(ServerDatabase):
@@ -47,10 +74,18 @@ class PostgreSQLDatabase(ServerDatabase):
         yield
 
     def wire(self, connection: sa.Connection) -> Wire:
+        return super().wire(connection) if self._engine.dialect.is_async else PsycopgWire(driver_of(connection))
+
+    def start(self, connection: sa.Connection, *, writes: bool) -> None:
         if self._engine.dialect.is_async:
-            return super().wire(connection)
-        raw: Any = import_module("psycopg").RawCursor  # it leaves the text as it is; the other looks for placeholders
-        return CursorWire(partial(raw, driver_of(connection)))
+            return
+        # BEGIN and the moment in one message: psycopg would send BEGIN alone.
+        begin = "BEGIN ISOLATION LEVEL " + ("READ COMMITTED" if writes else "REPEATABLE READ READ ONLY")
+        connection.info[_NOW] = wire_of(connection).fetch(f"{begin}; {self.moment}", None)[0][0]
+
+    def now(self, connection: sa.Connection) -> int:
+        moment: int | None = connection.info.pop(_NOW, None)
+        return super().now(connection) if moment is None else moment
 
     def settings(self, connection: sa.Connection) -> list[str]:  # noqa: ARG002
         limit = max(round(self.patience * 1000), 1)

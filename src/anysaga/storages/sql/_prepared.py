@@ -9,7 +9,7 @@ import re
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from itertools import chain, count
+from itertools import chain, count, islice
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -17,6 +17,10 @@ import sqlalchemy as sa
 _WIRE = "anysaga.wire"
 _MOST_VALUES = 2**13  # SQLite takes 32,766 and PostgreSQL 65,535
 _NUMBERED = re.compile(r"\$\d+")
+
+
+Command = tuple[str, Any]
+"""A statement in the driver's SQL, and its values."""
 
 
 class Wire(Protocol):
@@ -30,8 +34,8 @@ class Wire(Protocol):
         """Execute a statement, and return how many rows it met."""
         ...
 
-    def execute_all(self, text: str, values: Sequence[Any], /) -> None:
-        """Execute a statement with many rows of values."""
+    def execute_together(self, commands: Sequence[Command], /) -> list[int]:
+        """Execute several statements, none of which needs the answer to another. Returns how many rows each met."""
         ...
 
 
@@ -57,12 +61,8 @@ class CursorWire:
         finally:
             cursor.close()
 
-    def execute_all(self, text: str, values: Sequence[Any], /) -> None:
-        cursor = self._cursor()
-        try:
-            cursor.executemany(text, values)
-        finally:
-            cursor.close()
+    def execute_together(self, commands: Sequence[Command], /) -> list[int]:
+        return [self.execute(text, values) for text, values in commands]
 
 
 def lay(wire: Wire, connection: sa.Connection) -> None:
@@ -96,18 +96,10 @@ class Prepared:
         """Execute it with one row of values. Returns how many rows of the table that met."""
         return wire_of(connection).execute(self._compiled(connection), self._values(row))
 
-    def run_all(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> int | None:
-        """Execute it with many rows, as the driver's `executemany`; not at all without rows.
-
-        Returns how many rows of the table that met, if that can be told.
-        """
+    def commands(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> list[Command]:
+        """What is to be executed for many rows."""
         text = self._compiled(connection)
-        values = list(map(self._values, rows))
-        if len(values) == 1:
-            return wire_of(connection).execute(text, values[0])
-        if values:
-            wire_of(connection).execute_all(text, values)
-        return None
+        return [(text, self._values(row)) for row in rows]
 
     @cached_property
     def _row_type(self) -> Any:
@@ -135,17 +127,17 @@ class Bulk(Prepared):
         super().__init__(statement)
         self._texts: dict[int, str] = {}
 
-    def run_all(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> int:
-        """Execute it with many rows. Returns how many rows of the table that met."""
+    def commands(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> list[Command]:
         self._compiled(connection)
         values = list(map(self._values, rows))
-        wire, done, met = wire_of(connection), 0, 0
+        commands: list[Command] = []
+        done = 0
         while done < len(values):
             # A power of two at a time, so that few texts are prepared.
             size = min(1 << (len(values) - done).bit_length() - 1, _MOST_VALUES // len(self._names))
-            met += wire.execute(self._text_for(size), tuple(chain.from_iterable(values[done : done + size])))
+            commands.append((self._text_for(size), tuple(chain.from_iterable(values[done : done + size]))))
             done += size
-        return met
+        return commands
 
     def _text_for(self, size: int) -> str:
         text = self._texts.get(size)
@@ -157,6 +149,13 @@ class Bulk(Prepared):
             text = _NUMBERED.sub(lambda _: f"${next(numbers)}", f"{before}{word}{rows}{after}")
             self._texts[size] = text
         return text
+
+
+def run_together(connection: sa.Connection, *work: tuple[Prepared, Iterable[Mapping[str, Any]]]) -> list[int]:
+    """Execute several statements with many rows each. Returns how many rows of the tables each of them met."""
+    commands = [statement.commands(connection, rows) for statement, rows in work]
+    met = iter(wire_of(connection).execute_together(list(chain.from_iterable(commands))))
+    return [sum(islice(met, len(some))) for some in commands]
 
 
 def _positional(dialect: sa.Dialect) -> sa.Dialect:

@@ -65,10 +65,11 @@ class ServerDatabase(Database):
         return connection
 
     @contextmanager
-    def begin(self, connection: sa.Connection, *, writes: bool) -> Iterator[None]:  # noqa: ARG002
+    def begin(self, connection: sa.Connection, *, writes: bool) -> Iterator[None]:
         driver = driver_of(connection)
         try:
-            yield  # drivers begin a transaction with its first statement
+            self.start(connection, writes=writes)
+            yield
             driver.commit()
             connection.commit()  # SQLAlchemy's own view of it, if it took part
         except BaseException:
@@ -104,6 +105,9 @@ class ServerDatabase(Database):
         if not isinstance(cause, self._driver_errors):
             return not isinstance(error, StorageUnavailable | StorageRefused)
         return self.faults_of_rows.fullmatch(self.code_of(cause)) is not None
+
+    def start(self, connection: sa.Connection, *, writes: bool) -> None:
+        """Begin a transaction. Most drivers do so by themselves, with its first statement."""
 
     def wire(self, connection: sa.Connection) -> Wire:
         """The way of statements to the server."""

@@ -16,7 +16,7 @@ from anysaga._errors import AnysagaError, NotStorable, StorageError, StorageRefu
 from anysaga.storages._clock import Clock
 from anysaga.storages.sql._database import Database
 from anysaga.storages.sql._hosts import Host, asyncio_thread, calling_thread
-from anysaga.storages.sql._prepared import CursorWire, Wire, lay, wire_of
+from anysaga.storages.sql._prepared import Command, CursorWire, Wire, lay, wire_of
 
 _T = TypeVar("_T")
 
@@ -159,8 +159,8 @@ class _AiosqliteWire:
     def execute(self, text: str, values: Any, /) -> int:
         return int(_awaited(self._driver.execute(text, values)).rowcount)
 
-    def execute_all(self, text: str, values: Sequence[Any], /) -> None:
-        _awaited(self._driver.executemany(text, values))
+    def execute_together(self, commands: Sequence[Command], /) -> list[int]:
+        return [self.execute(text, values) for text, values in commands]
 
 
 def _awaited(answer: Awaitable[_T]) -> _T:

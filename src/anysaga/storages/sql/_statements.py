@@ -23,8 +23,9 @@ MOST_IDS = 512
 class Statements:
     """Prebuilt statements on the tables of one prefix, named after what they do."""
 
-    def __init__(self, tables: Tables, *, updates_from_rows: bool) -> None:
+    def __init__(self, tables: Tables, *, locks_rows: bool, updates_from_rows: bool) -> None:
         self._tables = tables
+        self._locks_rows = locks_rows
         self._updates_from_rows = updates_from_rows
         self._build_owners(tables.owners, tables.sagas)
         self._build_claims(tables.sagas)
@@ -110,7 +111,10 @@ class Statements:
         self.insert_starts = Bulk(sa.insert(tables.starts))
         self.insert_entries = Bulk(sa.insert(tables.entries))
         self.advance = Prepared(_advance(sagas, {name: b(name, type_=kind) for name, kind in _ADVANCE.items()}))
-        self.advance_all = Bulk(_advance(sagas, dict(_changes().c))) if self._updates_from_rows else self.advance
+        self.advance_all = self.advance
+        if self._updates_from_rows:
+            changes = _changes(sagas.alias("locked")) if self._locks_rows else _changes(None)
+            self.advance_all = Bulk(_advance(sagas, dict(changes.c)))
         self.park = (
             sa.update(sagas)
             .where(sagas.c.id == b("b_id"))
@@ -164,11 +168,18 @@ _ADVANCE: dict[str, Any] = {
 """What a write brings along, and of which types."""
 
 
-def _changes() -> sa.Subquery:
-    """Rows of new values. What is made of them begins with UPDATE: else `sqlite3` does not count the rows."""
+def _changes(locked: sa.FromClause | None) -> sa.Subquery:
+    """Rows of new values; only for those sagas that can be locked at once, if they are to be locked.
+
+    A statement with them begins with UPDATE, not with its common table: else `sqlite3` does not count what it meets.
+    """
     rows = sa.values(*(sa.column(name, kind) for name, kind in _ADVANCE.items()), name="rows")
-    values = rows.data([tuple(b(name, type_=kind) for name, kind in _ADVANCE.items())]).cte("given", nesting=True)
-    return sa.select(values).subquery("changes")
+    given = rows.data([tuple(b(name, type_=kind) for name, kind in _ADVANCE.items())]).cte("given", nesting=True)
+    query = sa.select(given)
+    if locked is not None:
+        query = query.join_from(given, locked, locked.c.id == given.c.b_id).order_by(locked.c.id)
+        query = query.with_for_update(of=locked, skip_locked=True)
+    return query.subquery("changes")
 
 
 def _advance(sagas: sa.Table, new: Mapping[str, sa.ColumnElement[Any]]) -> sa.Update:

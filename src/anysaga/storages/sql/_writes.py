@@ -13,8 +13,8 @@ from attrs import frozen
 
 from anysaga._records import Claim, NewSaga, SagaRecord, SagaSummary, Write
 from anysaga.storages.rules import same_entries
-from anysaga.storages.sql._prepared import Prepared
-from anysaga.storages.sql._rows import Values, advance_values, entry_of, entry_values, saga_values
+from anysaga.storages.sql._prepared import Prepared, run_together
+from anysaga.storages.sql._rows import advance_values, entry_of, entry_values, saga_values
 from anysaga.storages.sql._statements import MOST_IDS, Statements
 
 Position = tuple[int, int]
@@ -54,14 +54,16 @@ class Writes:
     ) -> dict[str, Claim]:
         """Enter sagas whose ids are not taken, with their first entries. Returns the claims on them by id."""
         ordered = sorted(sagas, key=lambda new: new.saga_id)
-        self._sql.insert_sagas.run_all(connection, [saga_values(new, owner, now) for new in ordered])
         starts = [
             {"saga_id": new.saga_id, "outline": new.outline, "digest": new.digest, "context": new.context}
             for new in ordered
         ]
-        self._sql.insert_starts.run_all(connection, starts)
-        entries = [values for new in ordered for values in entry_values(new.saga_id, new.entries, now)]
-        self._sql.insert_entries.run_all(connection, entries)
+        run_together(
+            connection,
+            (self._sql.insert_sagas, [saga_values(new, owner, now) for new in ordered]),
+            (self._sql.insert_starts, starts),
+            (self._sql.insert_entries, [row for new in ordered for row in entry_values(new.saga_id, new.entries, now)]),
+        )
         return {new.saga_id: _first_claim(new, label, now) for new in ordered}
 
     def record_one(self, connection: sa.Connection, write: Write, now: int) -> int | Refusal:
@@ -69,7 +71,7 @@ class Writes:
         if self._sql.advance.run(connection, advance_values(write, now)) == 0:
             position = self.positions(connection, [write.saga_id]).get(write.saga_id)
             return self._recorded_before(connection, write, position)
-        self._sql.insert_entries.run_all(connection, entry_values(write.saga_id, write.entries, now))
+        run_together(connection, (self._sql.insert_entries, entry_values(write.saga_id, write.entries, now)))
         return now
 
     def record_all(
@@ -91,15 +93,17 @@ class Writes:
     def record_hopefully(
         self, connection: sa.Connection, writes: Iterable[Write], now: int
     ) -> dict[str, int | Refusal]:
-        """The same without looking first, where one transaction writes at a time. Raises `Misfit` if any does not."""
+        """The same without looking first. Raises `Misfit` if any of them does not fit, or cannot be locked at once."""
         fitting = sorted(writes, key=lambda write: write.saga_id)
         if self._record_fitting(connection, fitting, now) != len(fitting):
             raise Misfit
         return dict.fromkeys((write.saga_id for write in fitting), now)
 
-    def _record_fitting(self, connection: sa.Connection, writes: Sequence[Write], now: int) -> int | None:
-        met = self._sql.advance_all.run_all(connection, [advance_values(write, now) for write in writes])
-        self._sql.insert_entries.run_all(connection, _entries_of(writes, now))
+    def _record_fitting(self, connection: sa.Connection, writes: Sequence[Write], now: int) -> int:
+        changes = [advance_values(write, now) for write in writes]
+        entries = [row for write in writes for row in entry_values(write.saga_id, write.entries, now)]
+        advance = self._sql.advance if len(writes) == 1 else self._sql.advance_all
+        met, _ = run_together(connection, (advance, changes), (self._sql.insert_entries, entries))
         return met
 
     def _recorded_before(self, connection: sa.Connection, write: Write, position: Position | None) -> int | Refusal:
@@ -124,10 +128,6 @@ def _positions(
         query, values = query_of(ordered[start : start + MOST_IDS])
         found.update((saga_id, (fence, seq)) for saga_id, fence, seq in query.fetch(connection, values))
     return found
-
-
-def _entries_of(writes: Sequence[Write], now: int) -> list[Values]:
-    return [values for write in writes for values in entry_values(write.saga_id, write.entries, now)]
 
 
 def _first_claim(new: NewSaga, label: str, now: int) -> Claim:
