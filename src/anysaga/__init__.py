@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from anysaga._blocking import BlockingRunner as BlockingRunner
     from anysaga._blocking import iter_saga as iter_saga
     from anysaga._blocking import run_saga as run_saga
+    from anysaga._blocking import run_worker as run_worker
     from anysaga._breaker import CircuitBreaker as CircuitBreaker
     from anysaga._breaker import CircuitListener as CircuitListener
     from anysaga._circuit import CircuitState as CircuitState
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from anysaga._operations import retry as retry
     from anysaga._recovery import recover as recover
     from anysaga._recovery import recover_saga as recover_saga
+    from anysaga._worker import SagaWorker as SagaWorker
     from anysaga.storages import SQLAlchemyStorage as SQLAlchemyStorage
 
 __version__ = "0.1.0"
@@ -79,6 +81,7 @@ _LATER = {
     "CircuitListener": "anysaga._breaker",
     "CircuitState": "anysaga._circuit",
     "SQLAlchemyStorage": "anysaga.storages",
+    "SagaWorker": "anysaga._worker",
     "abandon": "anysaga._operations",
     "compensate": "anysaga._operations",
     "iter_saga": "anysaga._blocking",
@@ -87,6 +90,7 @@ _LATER = {
     "resolve": "anysaga._operations",
     "retry": "anysaga._operations",
     "run_saga": "anysaga._blocking",
+    "run_worker": "anysaga._blocking",
 }
 
 

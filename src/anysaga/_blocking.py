@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self, TypeVar
 
+import anyio
 from anyio import NoEventLoopError
 from anyio.lowlevel import current_token
 
 from anysaga._errors import BlockingCallInLoop, TransactionMisused
+from anysaga._iterating import SagaIterator
 from anysaga._loop_thread import Interrupted, LoopThread
-from anysaga._results import SagaResult, StepResult
+from anysaga._results import SagaResult
 from anysaga._saga import Saga
 from anysaga._transaction import SagaTransaction
 from anysaga._wiring import Factories
+from anysaga._worker import SagaWorker
 from anysaga.abc import Container, Storage
 from anysaga.storages import MemoryStorage
 
@@ -74,6 +77,43 @@ def iter_saga(
     return runner._iterate(saga, context, saga_id=saga_id, owns_runner=True)
 
 
+def run_worker(
+    sagas: Iterable[Saga[Any] | type[Saga[Any]]],
+    *,
+    storage: StorageLike,
+    container: ContainerLike | None = None,
+    concurrency: int = 10,
+    poll: float = 1.0,
+    drain_timeout: float = 20.0,
+    backend: str = "asyncio",
+) -> None:
+    """Run a `SagaWorker` until SIGTERM or Ctrl-C: the whole of a worker's script.
+
+    `storage` may be a database URL or the path of an SQLite file; it is then opened and closed here. The other
+    parameters are those of `SagaWorker`. Returns once the worker has drained, so that the script ends with status 0.
+
+    Raises `BlockingCallInLoop` inside a running event loop.
+
+        run_worker([OrderSaga], storage="postgresql+psycopg://orders@db/orders", container=services)
+    """
+    _refuse_in_loop("run_worker()")
+
+    async def main() -> None:
+        opened = _storage_of(storage)
+        async with nullcontext() if opened is storage else opened:
+            worker = SagaWorker(
+                sagas,
+                storage=opened,
+                container=container,
+                concurrency=concurrency,
+                poll=poll,
+                drain_timeout=drain_timeout,
+            )
+            await worker.run()
+
+    anyio.run(main, backend=backend)
+
+
 class BlockingRunner:
     """Runs sagas for a threaded program: one event loop in a thread, which all threads share with one storage.
 
@@ -121,6 +161,13 @@ class BlockingRunner:
     ) -> SagaIterator[ContextT]:
         """Run a saga step by step; see `iter_saga`."""
         return self._iterate(saga, context, saga_id=saga_id, owns_runner=False)
+
+    def submit(
+        self, saga: Saga[ContextT] | type[Saga[ContextT]], context: ContextT, *, saga_id: str | uuid.UUID | None = None
+    ) -> str:
+        """Leave a saga to the workers, and return its id; see `Saga.submit`."""
+        made = self._make(saga)
+        return self._call(lambda: made.submit(context, saga_id=saga_id), 0.0)
 
     def call(self, function: Callable[[], Awaitable[_T]]) -> _T:
         """Await any of the library's coroutines here: ``runner.call(lambda: recover([OrderSaga], storage=...))``."""
@@ -189,113 +236,6 @@ class BlockingRunner:
         return self._loop
 
 
-class SagaIterator(Generic[ContextT]):
-    """Iterates over the step results of one saga in blocking code. `iter_saga` and `BlockingRunner` make it."""
-
-    def __init__(
-        self,
-        runner: BlockingRunner,
-        open_transaction: Callable[[], SagaTransaction[ContextT]],
-        *,
-        owns_runner: bool,
-    ) -> None:
-        self._runner = runner
-        self._owns_runner = owns_runner
-        self._open_transaction = open_transaction
-        self._transaction: SagaTransaction[ContextT] | None = None
-        self._manager: AbstractContextManager[SagaTransaction[ContextT]] | None = None
-        self._closed = False
-
-    @property
-    def transaction(self) -> SagaTransaction[ContextT]:
-        """The transaction below, for its `saga_id`, `state` and `result`."""
-        if self._transaction is None:
-            raise TransactionMisused("iter_saga", "has not begun")
-        return self._transaction
-
-    @property
-    def result(self) -> SagaResult[ContextT]:
-        """The saga as it stands; see `SagaTransaction.result`."""
-        return self.transaction.result
-
-    def suspend(self) -> None:
-        """Give the saga back as it is; it can be resumed by its id."""
-        if self._manager is not None and not self._closed:
-            self._runner._call(self.transaction.suspend, 0.0)
-
-    def abort(self, reason: str = "aborted on purpose") -> None:
-        """Undo the saga on purpose; see `SagaTransaction.abort`."""
-        transaction = self.transaction
-        self._runner._call(lambda: transaction.abort(reason), 0.0)
-
-    def close(self) -> None:
-        """End here: a saga that is not over is suspended."""
-        if self._closed:
-            return
-        try:
-            self.suspend()
-        finally:
-            self._leave(None, None, None)
-
-    def __iter__(self) -> Iterator[StepResult[Any]]:
-        return self
-
-    def __next__(self) -> StepResult[Any]:
-        if self._closed:
-            raise StopIteration
-        self._begin()
-        transaction = self.transaction
-        try:
-            return self._runner._call(transaction.__anext__, transaction.grace)
-        except StopAsyncIteration:
-            self._leave(None, None, None)
-            raise StopIteration from None
-        except BaseException as error:
-            self._leave(type(error), error, error.__traceback__)
-            raise
-
-    def __enter__(self) -> Self:
-        self._begin()
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if not self._closed:
-            self._leave(exc_type, exc, traceback)
-
-    def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            self.close()
-
-    def _begin(self) -> None:
-        if self._manager is not None:
-            return
-        if self._owns_runner:
-            self._runner.__enter__()
-        try:
-            self._transaction = self._open_transaction()
-            manager = self._runner._wrap(self._transaction)
-            manager.__enter__()
-        except BaseException as error:
-            self._closed = True
-            if self._owns_runner:
-                self._runner.__exit__(type(error), error, error.__traceback__)
-            raise
-        self._manager = manager
-
-    def _leave(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._closed = True
-        try:
-            if self._manager is not None:
-                self._manager.__exit__(exc_type, exc, traceback)
-        finally:
-            if self._owns_runner and self._manager is not None:
-                self._runner.__exit__(None, None, None)
-
-
 def _refuse_in_loop(caller: str) -> None:
     try:
         current_token()
@@ -303,6 +243,7 @@ def _refuse_in_loop(caller: str) -> None:
         return
     instead = {
         "run_saga()": "await saga.run(context)",
+        "run_worker()": "await SagaWorker(...).run()",
         "iter_saga()": "async with saga.transaction(context) as transaction",
     }
     raise BlockingCallInLoop(caller, instead.get(caller, "await saga.run(context)"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from anyio import CancelScope
 from attrs import define
 
 from anysaga._definition import Definition
@@ -22,7 +23,7 @@ from anysaga._folding import apply
 from anysaga._journal import Journal
 from anysaga._live_context import LiveContext
 from anysaga._progress import Progress
-from anysaga._records import MAX_CLAIMS, Claim, EntryKind, NewSaga, SagaRecord, SagaState
+from anysaga._records import MAX_CLAIMS, Claim, Entry, EntryKind, NewSaga, SagaRecord, SagaState
 from anysaga._results import SagaResult, StepResult
 from anysaga._snapshot import digest
 from anysaga._step import Step
@@ -88,6 +89,21 @@ async def adopt(
     raise SagaParked(definition.name, claim.record.summary.saga_id, "", problem)
 
 
+async def submit_saga(definition: Definition, storage: Storage, context: Any, saga_id: str) -> None:
+    """Store a saga that nobody drives yet: whoever looks for due sagas finds it.
+
+    Does nothing if it was submitted or started before. Raises `SagaMismatch` if that was with another context.
+    """
+    text = LiveContext(definition, context).encode()
+    new = _new_saga(definition, saga_id, text, SagaState.PENDING)
+    with CancelScope(shield=True):
+        claim = await storage.create(new)
+        if claim is not None:
+            await storage.release(claim)
+            return
+    _refuse_other_payload(definition, await storage.load(saga_id), context)
+
+
 def fold(definition: Definition, record: SagaRecord, fence: int) -> Progress:
     """The progress that a stored log tells, for the owner with this fence."""
     progress = Progress(definition, base=record.context, current=record.context, fence=fence)
@@ -117,21 +133,24 @@ async def _start(
     journal = Journal(storage, progress, saga_id)
     driver = Driver(journal, Stepping(definition, journal, steps, live))
     driver.plan_first()
-    new = NewSaga(
+    if not await journal.create(_new_saga(definition, saga_id, text, progress.state, *journal.pending)):
+        return None
+    driver.claimed()
+    return Opened(definition, saga_id, progress, live, driver)
+
+
+def _new_saga(definition: Definition, saga_id: str, text: str, state: SagaState, *entries: Entry) -> NewSaga:
+    return NewSaga(
         saga_id,
         definition.name,
         definition.version,
         definition.outline,
         digest(text),
         text,
-        progress.state,
+        state,
         definition.timeout,
-        tuple(journal.pending),
+        entries,
     )
-    if not await journal.create(new):
-        return None
-    driver.claimed()
-    return Opened(definition, saga_id, progress, live, driver)
 
 
 async def _reopen(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeVar
 
@@ -55,7 +55,7 @@ async def recover_saga(
     `storage` and `container` default to those of `saga`. Raises `SagaNotFound`; `SagaAlreadyRunning` if its owner is
     alive; `StorageError`.
     """
-    recovery = _Recovery.of([saga], storage, container)
+    recovery = Recovery.of([saga], storage, container)
     identity = checked_id(saga_id)
     record = await recovery.storage.load(identity)
     if record.summary.state.is_end:
@@ -81,7 +81,7 @@ async def recover(
         for result in await recover([OrderSaga, RefundSaga], storage=storage, container=services):
             print(result.saga_id, result.state)
     """
-    recovery = _Recovery.of(sagas, storage, container)
+    recovery = Recovery.of(sagas, storage, container)
     for name, value in (("limit", limit), ("concurrency", concurrency)):
         if type(value) is not int or value < 1:
             raise InvalidArgument(name, value, "give a whole number, 1 or more")
@@ -101,37 +101,35 @@ async def recover(
                 break
             limit -= len(claims)
             for claim in claims:
-                group.start_soon(_finish_one, recovery, claim, limiter, results)
+                group.start_soon(_collect, recovery, claim, limiter, results)
             await checkpoint()
     if failed is not None:
         raise failed
     return results
 
 
-async def _finish_one(
-    recovery: _Recovery, claim: Claim, limiter: CapacityLimiter, results: list[SagaResult[Any]]
-) -> None:
-    saga_id = claim.record.summary.saga_id
-    try:
-        results.append(await recovery.finish(claim, limiter))
-    except (StaleFence, SagaAlreadyRunning, SagaNotFound) as error:
-        logger.info("saga %s is somebody else's now: %s", saga_id, error)
-    except StorageError as error:
-        logger.warning("saga %s was not recovered: %s", saga_id, error)
-    except Exception:
-        logger.exception("saga %s was not recovered; it is tried again later", saga_id)
+async def _collect(recovery: Recovery, claim: Claim, limiter: CapacityLimiter, results: list[SagaResult[Any]]) -> None:
+    result = await recovery.finish_or_log(claim, limiter)
+    if result is not None:
+        results.append(result)
 
 
 @define(eq=False, repr=False)
-class _Recovery:
+class Recovery:
+    """Finishes claimed sagas of some definitions.
+
+    Once `stops` says so, a saga is given back between two steps.
+    """
+
     storage: Storage
     container: Container
     definitions: list[Definition]
+    stops: Callable[[], bool] = lambda: False
 
     @classmethod
     def of(
         cls, sagas: Iterable[Saga[Any] | type[Saga[Any]]], storage: Storage | None, container: Containers | None
-    ) -> _Recovery:
+    ) -> Recovery:
         made = [saga if isinstance(saga, Saga) else saga() for saga in sagas]
         if not made:
             raise InvalidArgument("sagas", made, "name at least one saga")
@@ -143,7 +141,23 @@ class _Recovery:
 
     @property
     def names(self) -> list[str]:
+        """What these sagas are called in the store."""
         return sorted({definition.name for definition in self.definitions})
+
+    async def finish_or_log(
+        self, claim: Claim, limiter: AbstractAsyncContextManager[object] | None = None
+    ) -> SagaResult[Any] | None:
+        """The same as `finish`, for sagas that must not stop each other: what it raises is logged. None then."""
+        saga_id = claim.record.summary.saga_id
+        try:
+            return await self.finish(claim, limiter)
+        except (StaleFence, SagaAlreadyRunning, SagaNotFound) as error:
+            logger.info("saga %s is somebody else's now: %s", saga_id, error)
+        except StorageError as error:
+            logger.warning("saga %s was not recovered: %s", saga_id, error)
+        except Exception:
+            logger.exception("saga %s was not recovered; it is tried again later", saga_id)
+        return None
 
     async def finish(self, claim: Claim, limiter: AbstractAsyncContextManager[object] | None = None) -> SagaResult[Any]:
         """Drive one claimed saga to its end, once the limiter lets it; cancelled before, the claim is given back."""
@@ -155,7 +169,7 @@ class _Recovery:
                     steps = await wire_steps(definition, scope)
                     opened = await adopt(definition, self.storage, steps, claim, drains=True)
                     adopted = True
-                    await _drive(opened)
+                    await self._drive(opened)
                     return opened.result()
         except SagaParked as parked:
             return unread_result(parked.saga_id, parked.reason)
@@ -190,12 +204,12 @@ class _Recovery:
             raise SagaMismatch(summary.saga_id, f"it belongs to a saga {summary.name!r}, not {known}")
         return next((one for one in named if one.version == summary.version), named[-1])
 
-
-async def _drive(opened: Opened) -> None:
-    driver = opened.driver
-    try:
-        while driver is not None and await driver.advance() is not None:
-            continue
-    except Exception:
-        if not opened.progress.state.is_end:
-            raise
+    async def _drive(self, opened: Opened) -> None:
+        driver = opened.driver
+        try:
+            while driver is not None and await driver.advance() is not None:
+                if self.stops():
+                    await driver.suspend()
+        except Exception:
+            if not opened.progress.state.is_end:
+                raise

@@ -15,6 +15,7 @@ from anysaga._declaration import Declaration, compile_saga
 from anysaga._definition import DEFAULT_GRACE, Definition, UndoFailurePolicy
 from anysaga._errors import InvalidArgument
 from anysaga._generics import arguments_of
+from anysaga._opening import submit_saga
 from anysaga._records import MAX_SAGA_ID
 from anysaga._results import SagaResult
 from anysaga._retry import Retry
@@ -150,6 +151,22 @@ class Saga(Generic[ContextT]):
         async with transaction:
             await transaction.run_to_end()
         return transaction.result
+
+    async def submit(self, context: ContextT, *, saga_id: str | uuid.UUID | None = None) -> str:
+        """Leave the saga to the workers, and return its id. It is stored when this returns; nothing of it has run.
+
+        A `SagaWorker` on the same storage, in this process or in another one, takes it up as soon as it has room.
+        Submitting the same id and context again changes nothing, wherever the saga stands, so a call that failed can
+        be repeated. The saga's time limit runs from here.
+
+        Raises `NotStorable` for a context that cannot be stored, `SagaMismatch` if there is another saga of this id or
+        one with another context, `StorageError`.
+
+            await OrderSaga(storage=storage).submit(order, saga_id=f"order-{order.order_id}")
+        """
+        identity = new_id() if saga_id is None else checked_id(saga_id)
+        await submit_saga(self.definition, self._storage, context, identity)
+        return identity
 
 
 def new_id() -> str:

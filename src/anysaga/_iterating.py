@@ -1,0 +1,140 @@
+"""Step results one by one, for code without an event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from anysaga._errors import TransactionMisused
+from anysaga._results import SagaResult, StepResult
+from anysaga._transaction import SagaTransaction
+
+ContextT = TypeVar("ContextT")
+_T = TypeVar("_T")
+
+
+class Runner(Protocol):
+    """What an iterator asks of the runner that made it: the event loop in its thread."""
+
+    def _call(self, function: Callable[[], Awaitable[_T]], grace: float, /) -> _T:
+        """Await a coroutine there; after Ctrl-C wait at most `grace` seconds, and a margin, for its end."""
+        ...
+
+    def _wrap(self, transaction: SagaTransaction[ContextT], /) -> AbstractContextManager[SagaTransaction[ContextT]]:
+        """The blocking twin of a transaction's ``async with``."""
+        ...
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+
+
+class SagaIterator(Generic[ContextT]):
+    """Iterates over the step results of one saga in blocking code. `iter_saga` and `BlockingRunner` make it."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        open_transaction: Callable[[], SagaTransaction[ContextT]],
+        *,
+        owns_runner: bool,
+    ) -> None:
+        self._runner = runner
+        self._owns_runner = owns_runner
+        self._open_transaction = open_transaction
+        self._transaction: SagaTransaction[ContextT] | None = None
+        self._manager: AbstractContextManager[SagaTransaction[ContextT]] | None = None
+        self._closed = False
+
+    @property
+    def transaction(self) -> SagaTransaction[ContextT]:
+        """The transaction below, for its `saga_id`, `state` and `result`."""
+        if self._transaction is None:
+            raise TransactionMisused("iter_saga", "has not begun")
+        return self._transaction
+
+    @property
+    def result(self) -> SagaResult[ContextT]:
+        """The saga as it stands; see `SagaTransaction.result`."""
+        return self.transaction.result
+
+    def suspend(self) -> None:
+        """Give the saga back as it is; it can be resumed by its id."""
+        if self._manager is not None and not self._closed:
+            self._runner._call(self.transaction.suspend, 0.0)
+
+    def abort(self, reason: str = "aborted on purpose") -> None:
+        """Undo the saga on purpose; see `SagaTransaction.abort`."""
+        transaction = self.transaction
+        self._runner._call(lambda: transaction.abort(reason), 0.0)
+
+    def close(self) -> None:
+        """End here: a saga that is not over is suspended."""
+        if self._closed:
+            return
+        try:
+            self.suspend()
+        finally:
+            self._leave(None, None, None)
+
+    def __iter__(self) -> Iterator[StepResult[Any]]:
+        return self
+
+    def __next__(self) -> StepResult[Any]:
+        if self._closed:
+            raise StopIteration
+        self._begin()
+        transaction = self.transaction
+        try:
+            return self._runner._call(transaction.__anext__, transaction.grace)
+        except StopAsyncIteration:
+            self._leave(None, None, None)
+            raise StopIteration from None
+        except BaseException as error:
+            self._leave(type(error), error, error.__traceback__)
+            raise
+
+    def __enter__(self) -> Self:
+        self._begin()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self._closed:
+            self._leave(exc_type, exc, traceback)
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self.close()
+
+    def _begin(self) -> None:
+        if self._manager is not None:
+            return
+        if self._owns_runner:
+            self._runner.__enter__()
+        try:
+            self._transaction = self._open_transaction()
+            manager = self._runner._wrap(self._transaction)
+            manager.__enter__()
+        except BaseException as error:
+            self._closed = True
+            if self._owns_runner:
+                self._runner.__exit__(type(error), error, error.__traceback__)
+            raise
+        self._manager = manager
+
+    def _leave(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._closed = True
+        try:
+            if self._manager is not None:
+                self._manager.__exit__(exc_type, exc, traceback)
+        finally:
+            if self._owns_runner and self._manager is not None:
+                self._runner.__exit__(None, None, None)
