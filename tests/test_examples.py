@@ -129,3 +129,16 @@ def test_trip(backend: str, tmp_path: Path) -> None:
     assert "booked: seat 12, a room in Rome, a flight to Rome, a car" in good
     assert sorted(bad.splitlines()[1:3]) == ["  cancelled: a flight to Venice", "  cancelled: a room in Venice"]
     assert bad.splitlines()[3:] == ["  cancelled: seat 12", "  not booked: there are no cars in Venice"]
+
+
+def test_trip_mermaid(tmp_path: Path) -> None:
+    """It prints all three diagrams, and the page about them shows what it prints."""
+    output = run("trip_mermaid.py", tmp_path)
+    assert re.findall(r"^\w+Diagram|^flowchart", output, re.MULTILINE) == [
+        "sequenceDiagram",
+        "classDiagram",
+        "flowchart",
+    ]
+    page = (EXAMPLES.parent / "docs" / "diagrams.md").read_text("utf-8")
+    shown = re.findall(r"```mermaid\n(.*?)```", page, re.DOTALL)
+    assert [diagram in output for diagram in shown] == [True, True]

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from anysaga._recovery import recover as recover
     from anysaga._recovery import recover_saga as recover_saga
     from anysaga._worker import SagaWorker as SagaWorker
+    from anysaga.diagrams import SagaMermaid as SagaMermaid
     from anysaga.storages import SQLAlchemyStorage as SQLAlchemyStorage
 
 __version__ = "0.1.0"
@@ -82,6 +83,7 @@ _LATER = {
     "CircuitState": "anysaga._circuit",
     "SQLAlchemyStorage": "anysaga.storages",
     "SagaWorker": "anysaga._worker",
+    "SagaMermaid": "anysaga.diagrams",
     "abandon": "anysaga._operations",
     "compensate": "anysaga._operations",
     "iter_saga": "anysaga._blocking",

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from ._codec import Codec as Codec
 from ._codec import codec_for as codec_for
+from ._fields import fields_of as fields_of
+from ._fields import has_fields as has_fields
+from ._misfit import type_name as type_name
 from ._secrets import SECRET as SECRET
 from ._secrets import redact as redact
 from ._secrets import secret as secret
