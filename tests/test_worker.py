@@ -14,6 +14,8 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import Process
+from anyio.streams.buffered import BufferedByteReceiveStream
 from attrs import define
 
 from anysaga import (
@@ -372,32 +374,48 @@ async def _submitted(path: Path, did: list[str]) -> None:
         await Saga[Order](name="order", steps=[step], storage=storage).submit(Order(1), saga_id="one")
 
 
+@asynccontextmanager
+async def _worker_process(
+    file: Path, backend: str, *arguments: str
+) -> AsyncIterator[tuple[Process, BufferedByteReceiveStream]]:
+    """A worker in a process of its own, in the middle of a step, and what it says."""
+    command = [sys.executable, "-c", SCRIPT, str(file), backend, *arguments]
+    async with await anyio.open_process(command, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        lines = BufferedByteReceiveStream(process.stdout)
+        try:
+            assert await _next(lines) == "working"
+            yield process, lines
+        finally:
+            if process.returncode is None:
+                process.kill()  # a test that failed must not wait for it
+
+
+async def _next(lines: BufferedByteReceiveStream) -> str:
+    with anyio.fail_after(30):
+        return (await lines.receive_until(b"\n", 1000)).decode()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_drains_and_the_process_ends_well(
     tmp_path: Path, anyio_backend_name: str, number: signal.Signals, did: list[str]
 ) -> None:
     await _submitted(tmp_path / "orders.db", did)
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "orders.db"), anyio_backend_name]
-    async with await anyio.open_process(command, stderr=subprocess.STDOUT) as process:
-        assert process.stdout is not None
-        assert await process.stdout.receive() == b"working\n"
+    async with _worker_process(tmp_path / "orders.db", anyio_backend_name) as (process, lines):
         process.send_signal(number)
         with anyio.fail_after(30):
             assert await process.wait() == 0
-        assert await process.stdout.receive() == b"drained\n"
+        assert await _next(lines) == "drained"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 async def test_a_second_signal_cancels(tmp_path: Path, anyio_backend_name: str, did: list[str]) -> None:
     await _submitted(tmp_path / "orders.db", did)
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "orders.db"), anyio_backend_name, "long"]
-    async with await anyio.open_process(command, stderr=subprocess.STDOUT) as process:
-        assert process.stdout is not None
-        assert await process.stdout.receive() == b"working\n"
+    async with _worker_process(tmp_path / "orders.db", anyio_backend_name, "long") as (process, lines):
         process.send_signal(signal.SIGTERM)
-        assert b"no more sagas" in await process.stdout.receive()
+        assert "no more sagas" in await _next(lines)
         process.send_signal(signal.SIGTERM)
         with anyio.fail_after(30):
             assert await process.wait() == 0
-        assert await process.stdout.receive() == b"drained\n"
+        assert await _next(lines) == "drained"
