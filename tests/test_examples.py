@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,27 @@ def test_background_recovery(backend: str, tmp_path: Path) -> None:
         "shop: tea reserved, and that is all for now",
         "background: order-1 is COMPLETED",
     ]
+
+
+def _fleet(folder: Path, *arguments: str) -> None:
+    lines = run("fleet.py", folder, *arguments).splitlines()
+    assert "first worker: pays tea for order-1 under order-1:2:act" in lines
+    assert "second worker: pays tea for order-1 under order-1:2:act" in lines
+    assert lines.index("first worker: killed") < lines.index(
+        "completed: order-1 order-2 order-3 order-4 order-5 order-6"
+    )
+    assert "second worker: drained, exit status 0" in lines
+    assert "second worker: reserves tea for order-1" not in lines
+
+
+def test_fleet(tmp_path: Path) -> None:
+    """The second worker takes over what the first one was killed in, under the same key, and not what it had done."""
+    _fleet(tmp_path)
+
+
+def test_fleet_on_a_server(tmp_path: Path, require_service: Callable[[str], str]) -> None:
+    """The same on PostgreSQL."""
+    _fleet(tmp_path, "--storage", require_service("postgres"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the example needs fcntl")
