@@ -14,6 +14,7 @@ from anysaga._errors import (
     BlockingCallInLoop,
     CheckpointRefused,
     CircuitOpen,
+    ContainerFailed,
     ContextChangedWarning,
     ContextConflict,
     CorruptRecord,
@@ -74,6 +75,13 @@ MESSAGES: list[tuple[Exception, str]] = [
         (
             "the container has no InventoryService, which ReserveInventory asks for: "
             "add `InventoryService: factory` to the mapping, or register it in your container"
+        ),
+    ),
+    (
+        ContainerFailed("order", "order-17", "ChargePayment", "make the step", "ConnectionError: no answer"),
+        (
+            "saga 'order' (order-17): its container could not make the step 'ChargePayment': "
+            "ConnectionError: no answer. The saga is unchanged by that; mend the container, or what it needs"
         ),
     ),
     (

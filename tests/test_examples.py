@@ -164,3 +164,22 @@ def test_trip_mermaid(tmp_path: Path) -> None:
     page = (EXAMPLES.parent / "docs" / "diagrams.md").read_text("utf-8")
     shown = re.findall(r"```mermaid\n(.*?)```", page, re.DOTALL)
     assert [diagram in output for diagram in shown] == [True, True]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_order_di(backend: str, tmp_path: Path) -> None:
+    """Each order has a connection of its own, which is closed after the last act or undo."""
+    good, bad = run("order_di.py", tmp_path, "--backend", backend).split("an order of a pot:\n")
+    assert good.splitlines()[1:] == [
+        "  warehouse: connected",
+        "  tea reserved",
+        "  warehouse: disconnected",
+        "  COMPLETED",
+    ]
+    assert bad.splitlines() == [
+        "  warehouse: connected",
+        "  a pot reserved",
+        "  a pot back on the shelf",
+        "  warehouse: disconnected",
+        "  failed: the card has 20 euros",
+    ]

@@ -21,6 +21,9 @@ OPTIONAL = {
     "aiosqlite",
     "asyncpg",
     "confluent_kafka",
+    "dependency_injector",
+    "di",
+    "dishka",
     "fastapi",
     "greenlet",
     "opentelemetry",
@@ -28,6 +31,7 @@ OPTIONAL = {
     "psycopg",
     "pymysql",
     "sqlalchemy",
+    "svcs",
     "trio",
 }
 TEST_TOOLS = {"hypothesis", "pytest", "unittest"}

@@ -14,6 +14,7 @@ from anysaga._errors import AnysagaError as AnysagaError
 from anysaga._errors import BlockingCallInLoop as BlockingCallInLoop
 from anysaga._errors import CheckpointRefused as CheckpointRefused
 from anysaga._errors import CircuitOpen as CircuitOpen
+from anysaga._errors import ContainerFailed as ContainerFailed
 from anysaga._errors import ContextChangedWarning as ContextChangedWarning
 from anysaga._errors import ContextConflict as ContextConflict
 from anysaga._errors import CorruptRecord as CorruptRecord
@@ -82,8 +83,8 @@ _LATER = {
     "CircuitListener": "anysaga._breaker",
     "CircuitState": "anysaga._circuit",
     "SQLAlchemyStorage": "anysaga.storages",
-    "SagaWorker": "anysaga._worker",
     "SagaMermaid": "anysaga.diagrams",
+    "SagaWorker": "anysaga._worker",
     "abandon": "anysaga._operations",
     "compensate": "anysaga._operations",
     "iter_saga": "anysaga._blocking",

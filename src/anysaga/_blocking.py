@@ -19,9 +19,9 @@ from anysaga._loop_thread import Interrupted, LoopThread
 from anysaga._results import SagaResult
 from anysaga._saga import Saga
 from anysaga._transaction import SagaTransaction
-from anysaga._wiring import Factories
+from anysaga._wiring import GivenContainer
 from anysaga._worker import SagaWorker
-from anysaga.abc import Container, Storage
+from anysaga.abc import Storage
 from anysaga.storages import MemoryStorage
 
 ContextT = TypeVar("ContextT")
@@ -30,7 +30,7 @@ MARGIN = 5.0
 """Seconds beyond a saga's grace that Ctrl-C waits: for the writes around what is undone."""
 
 StorageLike = Storage | str | os.PathLike[str]
-ContainerLike = Container | Factories
+ContainerLike = GivenContainer
 
 
 def run_saga(

@@ -131,6 +131,28 @@ class NotProvided(AnysagaError, LookupError):
 
 
 @define(slots=False, eq=False, repr=False)
+class ContainerFailed(AnysagaError):
+    """A container could not do its part for a saga: `doing` says which. Its own error is the `__cause__`.
+
+    `step` is empty where it was about the scope. Raised before anything is done; where a scope does not close, it is
+    logged instead, since the saga is what it is.
+    """
+
+    saga: str
+    saga_id: str
+    step: str
+    doing: str
+    reason: str
+
+    def __str__(self) -> str:
+        step = f" {self.step!r}" if self.step else ""
+        return (
+            f"saga {self.saga!r} ({self.saga_id}): its container could not {self.doing}{step}: {self.reason}. "
+            "The saga is unchanged by that; mend the container, or what it needs"
+        )
+
+
+@define(slots=False, eq=False, repr=False)
 class SagaParked(AnysagaError):
     """A saga cannot go on without a person. The original error, if there is one, is its `__cause__`."""
 

@@ -26,12 +26,12 @@ from anysaga._opening import Opened, adopt, ended, unread_result
 from anysaga._records import Claim, SagaRecord, SagaState
 from anysaga._results import SagaResult
 from anysaga._saga import Saga, checked_id
-from anysaga._transaction import wire_steps
-from anysaga._wiring import Factories, container_of
+from anysaga._saga_scope import SagaScope
+from anysaga._wiring import GivenContainer, container_of
 from anysaga.abc import Container, Storage
 
 ContextT = TypeVar("ContextT")
-Containers = Container | Factories
+Containers = GivenContainer
 
 logger = logging.getLogger("anysaga.recovery")
 
@@ -165,9 +165,8 @@ class Recovery:
         try:
             async with limiter or nullcontext():
                 definition = self._definition(claim.record)
-                async with self.container.scope() as scope:
-                    steps = await wire_steps(definition, scope)
-                    opened = await adopt(definition, self.storage, steps, claim, drains=True)
+                async with SagaScope(definition, self.container, claim.record.summary.saga_id) as scope:
+                    opened = await adopt(definition, self.storage, await scope.steps(), claim, drains=True)
                     adopted = True
                     await self._drive(opened)
                     return opened.result()

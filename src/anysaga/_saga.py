@@ -20,7 +20,7 @@ from anysaga._records import MAX_SAGA_ID
 from anysaga._results import SagaResult
 from anysaga._retry import Retry
 from anysaga._transaction import SagaTransaction
-from anysaga._wiring import Factories, container_of
+from anysaga._wiring import GivenContainer, container_of
 from anysaga.abc import CircuitStore, Container, Storage
 from anysaga.storages import MemoryStorage
 
@@ -43,7 +43,8 @@ class Saga(Generic[ContextT]):
     - `grace`: seconds that undoing may go on after the caller was cancelled; the rest is recovery's.
 
     `storage` keeps the state. Without one it is a `MemoryStorage` of this saga object's own: nothing survives the
-    process. `container` makes the steps and what they need: a mapping ``{type: factory}`` or a `Container`.
+    process. `container` makes the steps and what they need: a mapping ``{type: factory}``, a `Container`, or a
+    container of di, dishka, svcs or dependency-injector.
 
         class OrderSaga(Saga[Order]):
             steps = [ReserveInventory, ChargePayment]
@@ -69,7 +70,7 @@ class Saga(Generic[ContextT]):
         self,
         *,
         storage: Storage | None = None,
-        container: Container | Factories | None = None,
+        container: GivenContainer | None = None,
         name: str | None = None,
         steps: Sequence[Branch] | None = None,
         version: int | None = None,
@@ -98,7 +99,7 @@ class Saga(Generic[ContextT]):
             checked = compile_saga(_declaration(self, type(self), _context_of(type(self)), checking=True))
         _check_circuits(checked, self._storage)
 
-    def moved_to(self, storage: Storage, container: Container | Factories | None = None) -> Self:
+    def moved_to(self, storage: Storage, container: GivenContainer | None = None) -> Self:
         """The same saga in another storage, and with another container if one is given."""
         moved = copy.copy(self)
         moved._storage = _checked_storage(storage)

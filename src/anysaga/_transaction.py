@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import types
 import warnings
-from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, Self, TypeVar
 
 from anyio import get_cancelled_exc_class
@@ -15,9 +14,8 @@ from anysaga._errors import TransactionMisused, UnfinishedSagaWarning
 from anysaga._opening import Opened, open_saga
 from anysaga._records import SagaState
 from anysaga._results import SagaResult, StepResult
-from anysaga._step import Step
-from anysaga._wiring import wire
-from anysaga.abc import Container, Scope, Storage
+from anysaga._saga_scope import SagaScope
+from anysaga.abc import Container, Storage
 
 ContextT = TypeVar("ContextT")
 
@@ -36,8 +34,8 @@ class SagaTransaction(Generic[ContextT]):
       (`UnfinishedSagaWarning`) unless `suspend` was called.
 
     Entering raises `SagaAlreadyRunning`, `SagaMismatch`, `SagaNotFound` (resuming an unknown id), `NotStorable`,
-    `NotProvided` and the errors of a saga that ended before: `SagaCompensated`, `SagaParked`, `SagaAbandoned`. One
-    that was completed before yields nothing and has its stored `result`.
+    `NotProvided`, `ContainerFailed` and the errors of a saga that ended before: `SagaCompensated`, `SagaParked`,
+    `SagaAbandoned`. One that was completed before yields nothing and has its stored `result`.
 
         async with saga.transaction(order, saga_id="order-17") as transaction:
             async for step in transaction:
@@ -51,7 +49,7 @@ class SagaTransaction(Generic[ContextT]):
         self._storage = storage
         self._context = context
         self._saga_id = saga_id
-        self._scope: AbstractAsyncContextManager[Scope] = container.scope()
+        self._scope = SagaScope(definition, container, saga_id)
         self._opened: Opened | None = None
         self._left = False
         self._busy = False
@@ -126,12 +124,12 @@ class SagaTransaction(Generic[ContextT]):
         if self._opened is not None or self._left:
             raise TransactionMisused(self._definition.name, "was entered twice")
         self._left = True
-        scope = await self._scope.__aenter__()
+        await self._scope.__aenter__()
         try:
-            steps = await wire_steps(self._definition, scope)
+            steps = await self._scope.steps()
             self._opened = await open_saga(self._definition, self._storage, steps, self._context, self._saga_id)
         except BaseException as error:
-            await self._scope.__aexit__(type(error), error, error.__traceback__)  # noqa: ASYNC102 - the container's
+            await self._scope.__aexit__(type(error), error, error.__traceback__)  # noqa: ASYNC102 - shields itself
             raise
         self._left = False
         return self
@@ -167,7 +165,7 @@ class SagaTransaction(Generic[ContextT]):
             elif driver is not None and not driver.is_over:
                 await self._leave(driver, exc)  # noqa: ASYNC102 - shields itself, and is bounded
         finally:
-            await self._scope.__aexit__(exc_type, exc, traceback)  # noqa: ASYNC102 - the container's own affair
+            await self._scope.__aexit__(exc_type, exc, traceback)  # noqa: ASYNC102 - shields itself
 
     def __del__(self) -> None:
         opened = getattr(self, "_opened", None)
@@ -228,11 +226,3 @@ class SagaTransaction(Generic[ContextT]):
             raise TransactionMisused(self._definition.name, f"{problem} after its end")
         driver = opened.driver
         return None if driver is None or driver.is_exhausted else driver
-
-
-async def wire_steps(definition: Definition, scope: Scope) -> dict[str, Step[Any, Any]]:
-    """Make all steps of a saga from a container's scope, by path."""
-    return {
-        leaf.path: await wire(leaf.step, scope) if isinstance(leaf.step, type) else leaf.step
-        for leaf in definition.leaves
-    }

@@ -13,11 +13,15 @@ from attrs import define, field
 
 from anysaga._errors import InvalidArgument, NotProvided
 from anysaga.abc import Container, Scope
+from anysaga.containers import RawContainer, adapted
 
 _T = TypeVar("_T")
 
 Factories: TypeAlias = Mapping[Any, Callable[[], Any]]
 """Factories by type. The key is `Any` so that a ``dict[type[Bank], ...]`` of a user fits: keys are invariant."""
+
+GivenContainer: TypeAlias = Container | Factories | RawContainer
+"""What is accepted wherever a container is asked for."""
 
 
 @define(eq=False, repr=False)
@@ -65,13 +69,19 @@ class _MappingScope(AbstractAsyncContextManager["_MappingScope"]):
         return await made if inspect.isawaitable(made) else made
 
 
-def container_of(given: Container | Factories | None) -> Container:
-    """The container for what a user gave: one of theirs, or a mapping (None is an empty one)."""
+def container_of(given: GivenContainer | None) -> Container:
+    """The container for what a user gave: one of theirs, or a mapping (None is an empty one).
+
+    One of a package that `anysaga.containers` has an adapter for is adapted.
+    """
     if given is None:
         return MappingContainer({})
     if isinstance(given, Mapping):
         return MappingContainer(given)
-    if isinstance(given, Container):
+    container = adapted(given)  # asked first: a container of dishka has a `scope` too, and it is something else
+    if container is not None:
+        return container
+    if isinstance(given, Container) and not isinstance(given, type):
         return given
     raise InvalidArgument("container", given, "give a mapping {type: factory}, or an object with a `scope()` method")
 

@@ -1,0 +1,54 @@
+"""Dependency injection packages in the place of a mapping. Each adapter is imported when it is first used.
+
+Their own containers are accepted wherever a container is; an adapter is named only for its options.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from anysaga.containers._raw import RawContainer as RawContainer
+
+if TYPE_CHECKING:
+    from anysaga.abc import Container
+    from anysaga.containers._dependency_injector import DependencyInjectorContainer as DependencyInjectorContainer
+    from anysaga.containers._di import DiContainer as DiContainer
+    from anysaga.containers._dishka import DishkaContainer as DishkaContainer
+    from anysaga.containers._svcs import SvcsContainer as SvcsContainer
+
+_ADAPTERS = {
+    "DependencyInjectorContainer": "anysaga.containers._dependency_injector",
+    "DiContainer": "anysaga.containers._di",
+    "DishkaContainer": "anysaga.containers._dishka",
+    "SvcsContainer": "anysaga.containers._svcs",
+}
+
+# What each package calls a container, and who adapts it. A package that nobody imported has made no container.
+_RAW = (
+    ("di", "Container", "DiContainer"),
+    ("dishka", "AsyncContainer", "DishkaContainer"),
+    ("svcs", "Registry", "SvcsContainer"),
+    ("dependency_injector.containers", "Container", "DependencyInjectorContainer"),
+)
+
+
+def adapted(given: Any) -> Container | None:
+    """The adapter for a container of one of these packages; None for anything else. Imports none of them."""
+    for module, name, adapter in _RAW:
+        kind = getattr(sys.modules.get(module), name, None)
+        if isinstance(kind, type) and (
+            isinstance(given, kind) or (isinstance(given, type) and issubclass(given, kind))
+        ):
+            made: Container = __getattr__(adapter)(given)
+            return made
+    return None
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ADAPTERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    adapter = getattr(import_module(_ADAPTERS[name]), name)
+    adapter.__module__ = __name__
+    return adapter

@@ -1,0 +1,137 @@
+"""A container's scope goes wrong: what is told of it, and that it hides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+from attrs import define
+
+from anysaga import ContainerFailed, InvalidArgument, NotDone, NotProvided, Saga, SagaState, Step
+from anysaga._wiring import MappingContainer
+
+pytestmark = pytest.mark.anyio
+
+
+@define
+class Order:
+    declined: bool = False
+
+
+class Charge(Step[Order]):
+    async def act(self, order: Order) -> None:
+        if order.declined:
+            raise NotDone("declined")
+
+    async def compensate(self, order: Order) -> None: ...
+
+
+class ChargeSaga(Saga[Order]):
+    name = "charge"
+    steps = (Charge,)
+    grace = 0.01
+
+
+@define
+class Faulty:
+    """A container whose scope raises when it opens, raises when it closes, or never ends closing."""
+
+    opening: Exception | None = None
+    closing: Exception | None = None
+    hangs: bool = False
+    closed: bool = False
+
+    @asynccontextmanager
+    async def scope(self) -> AsyncIterator[Any]:
+        if self.opening is not None:
+            raise self.opening
+        try:
+            async with MappingContainer({}).scope() as scope:
+                yield scope
+        finally:
+            await self._close()  # noqa: ASYNC102 - that the saga shields it is tested here
+
+    async def _close(self) -> None:
+        if self.closing is not None:
+            raise self.closing
+        if self.hangs:
+            await anyio.sleep_forever()
+        await anyio.lowlevel.checkpoint()
+        self.closed = True
+
+
+async def test_a_scope_that_does_not_open() -> None:
+    """The error names the saga, and has the container's own as its cause."""
+    cause = ConnectionError("no answer")
+    with pytest.raises(ContainerFailed, match=r"saga 'charge' \(c-1\).*open a scope: ConnectionError: no") as caught:
+        await ChargeSaga(container=Faulty(opening=cause)).run(Order(), saga_id="c-1")
+    assert caught.value.__cause__ is cause
+
+
+async def test_errors_of_ours_stay_as_they_are() -> None:
+    """What says already what to do is not wrapped."""
+    with pytest.raises(InvalidArgument):
+        await ChargeSaga(container=Faulty(opening=InvalidArgument("a", 1, "b"))).run(Order())
+
+
+@pytest.mark.parametrize("faulty", [Faulty(closing=OSError("dead")), Faulty(hangs=True)], ids=["raises", "hangs"])
+async def test_a_scope_that_does_not_close(faulty: Faulty, caplog: pytest.LogCaptureFixture) -> None:
+    """The result is there, and the log names the saga. Closing does not go on for ever."""
+    with anyio.fail_after(10):
+        result = await ChargeSaga(container=faulty).run(Order(), saga_id="c-1")
+    assert result.state is SagaState.COMPLETED
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("anysaga.containers", "ERROR")
+    assert "saga 'charge' (c-1): its container could not close its scope" in record.getMessage()
+
+
+async def test_a_scope_that_does_not_close_notes_it() -> None:
+    """The saga's own error leaves, with a note."""
+    with pytest.raises(NotDone) as caught:
+        await ChargeSaga(container=Faulty(closing=OSError("dead"))).run(Order(declined=True))
+    assert any("could not close its scope: OSError: dead" in note for note in caught.value.__notes__)
+
+
+async def test_the_error_that_passes_through_a_scope_is_no_failure_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    """A scope that lets the saga's error through has closed well."""
+    faulty = Faulty()
+    with pytest.raises(NotDone) as caught:
+        await ChargeSaga(container=faulty).run(Order(declined=True))
+    assert faulty.closed
+    assert caplog.records == []
+    assert not any("scope" in note for note in caught.value.__notes__)
+
+
+class Passing(AbstractAsyncContextManager[Any]):
+    """A container and its scope in one, which raises again whatever passes through it."""
+
+    def scope(self) -> Passing:
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is not None:
+            raise error
+
+    async def get(self, wanted: Any) -> Any:
+        raise NotProvided(wanted.__qualname__, "somebody")
+
+
+async def test_a_scope_may_raise_the_error_again(caplog: pytest.LogCaptureFixture) -> None:
+    """It is the saga's error still, and no failure to close."""
+    with pytest.raises(NotDone) as caught:
+        await ChargeSaga(container=Passing()).run(Order(declined=True))
+    assert caplog.records == []
+    assert not any("scope" in note for note in caught.value.__notes__)
+
+
+async def test_a_cancelled_caller_still_closes() -> None:
+    """Closing waits for something, and a caller who was cancelled waits for it."""
+    faulty = Faulty()
+    with anyio.CancelScope() as scope:
+        async with ChargeSaga(container=faulty).transaction(Order()):
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+    assert faulty.closed
