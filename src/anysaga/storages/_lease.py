@@ -11,9 +11,9 @@ import threading
 import uuid
 import weakref
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from anysaga._errors import AnysagaError, CorruptRecord, StorageError
 from anysaga._records import Claim, Write
@@ -27,8 +27,8 @@ class Keeper(Protocol):
         """Renew the lease, in one transaction. False: this incarnation was declared dead."""
         ...
 
-    def run_errand(self, errand: Write | Claim) -> None:
-        """Record a write or release a claim, in one transaction."""
+    def run_errand(self, errand: Errand) -> None:
+        """Record a write, release a claim or disown an orphan, in one transaction."""
         ...
 
 
@@ -48,6 +48,17 @@ class Basket:
     claims: list[Claim] = field(factory=list[Claim])
     forsaken: bool = False
 
+
+@frozen
+class Orphan:
+    """A saga that may belong to an owner who does not know of it: the answer to the claim was lost."""
+
+    saga_id: str
+    fence: int
+    owner: str
+
+
+Errand: TypeAlias = Write | Claim | Orphan
 
 _STOP: Final = object()
 _POKE: Final = object()
@@ -118,6 +129,12 @@ class Lease:
                 return None
             return self._owner.claims.pop(saga_id)
 
+    def knows(self, orphan: Orphan) -> bool:
+        """Whether the claim on this saga is held after all."""
+        with self._lock:
+            claim = self._owner.claims.get(orphan.saga_id)
+            return claim is not None and claim.fence == orphan.fence
+
     def held(self) -> list[Claim]:
         """The claims that are kept alive at the moment."""
         with self._lock:
@@ -133,7 +150,7 @@ class Lease:
         for claim in lost:
             claim.lose()
 
-    def defer(self, errand: Write | Claim) -> None:
+    def defer(self, errand: Errand) -> None:
         """Leave an errand to the heartbeat. Takes no lock of Python's, so finalizers may call it."""
         self._errands.put(errand)
 
@@ -195,12 +212,12 @@ class Lease:
                 errand = self._errands.get_nowait()
             except queue.Empty:
                 return
-            if isinstance(errand, Write | Claim):
+            if isinstance(errand, Errand):
                 self._run_errand(errand)
             else:
                 self._errands.put(errand)  # meant for the thread
 
-    def _run_errand(self, errand: Write | Claim) -> None:
+    def _run_errand(self, errand: Errand) -> None:
         keeper = self._keeper()
         if keeper is None:
             return

@@ -13,7 +13,7 @@ from anysaga._errors import StaleFence, StorageClosed, StorageError
 from anysaga._records import Claim, Write
 from anysaga.storages._batches import Batches
 from anysaga.storages._clock import Clock
-from anysaga.storages._lease import Basket, Lease, Owner
+from anysaga.storages._lease import Basket, Errand, Lease, Orphan, Owner
 from anysaga.storages.sql._circuits import Circuits
 from anysaga.storages.sql._database import Database
 from anysaga.storages.sql._forks import survive_forks
@@ -111,12 +111,21 @@ class Core:
         self.open()
         self._freshen()
 
+        taken: list[Orphan] = []
+
         def transaction(connection: sa.Connection) -> tuple[Owner, float | None, list[Claim]]:
             now = self.database.now(connection)
             owner, renewed = self._ownership.secure(connection, now)
-            return owner, renewed, operation(connection, owner.id, now)
+            claims = operation(connection, owner.id, now)
+            taken[:] = [Orphan(claim.record.summary.saga_id, claim.fence, owner.id) for claim in claims]
+            return owner, renewed, claims
 
-        owner, renewed, claims = self.writer.run(transaction)
+        try:
+            owner, renewed, claims = self.writer.run(transaction)
+        except StorageError:
+            for orphan in taken:  # the commit may have taken effect though its answer was lost
+                self.lease.defer(orphan)
+            raise
         if renewed is not None:
             owner.renewed = renewed
         if claims:
@@ -175,10 +184,9 @@ class Core:
         self.batches.put_first(renewal, None)
         return renewal.renewed
 
-    def run_errand(self, errand: Write | Claim) -> None:
-        """Record a deferred write, or release a claim that nobody uses."""
-        job = Release(errand) if isinstance(errand, Claim) else Recording(errand)
-        self.batches.put_first(job, saga_of(job))
+    def run_errand(self, errand: Errand) -> None:
+        """Record a deferred write, release a claim that nobody uses, or disown an orphan."""
+        self.batches.put_first(job := _job_of(errand), saga_of(job))
 
     def pause(self) -> None:
         """Finish the transactions under way, and begin none before `resume`."""
@@ -228,3 +236,13 @@ class Core:
             self.operations.leave(connection, self.lease.owner.id)
 
         self.writer.run(transaction)
+
+
+def _job_of(errand: Errand) -> Job:
+    match errand:
+        case Claim():
+            return Release(errand)
+        case Write():
+            return Recording(errand)
+        case Orphan():
+            return errand

@@ -13,7 +13,7 @@ from anysaga._errors import SagaNotFound, StaleFence
 from anysaga._records import Claim
 from anysaga.storages._batches import Slot
 from anysaga.storages._clock import microseconds
-from anysaga.storages._lease import Owner
+from anysaga.storages._lease import Orphan, Owner
 from anysaga.storages.sql._database import Database
 from anysaga.storages.sql._jobs import Creation, Job, Recording, Release, Renewal
 from anysaga.storages.sql._operations import Operations
@@ -21,7 +21,7 @@ from anysaga.storages.sql._ownership import Ownership
 from anysaga.storages.sql._runner import Lane
 from anysaga.storages.sql._writes import Refusal, Writes
 
-_J = TypeVar("_J", Creation, Recording, Release, Renewal)
+_J = TypeVar("_J", Creation, Recording, Release, Renewal, Orphan)
 
 
 @define(eq=False)
@@ -82,8 +82,17 @@ class Group:
         except Exception as error:  # noqa: BLE001  # raised where the slots are waited for
             for slot in slots:
                 slot.error = error if len(slots) == 1 else _copied(error)
-            return not self._database.blames_a_row(error)
+            is_over = not self._database.blames_a_row(error)
+            if is_over:
+                self._find_orphans(slots)
+            return is_over
         return True
+
+    def _find_orphans(self, slots: Sequence[Slot[Job]]) -> None:
+        """A commit may have taken effect though its answer was lost: then we own sagas that nobody here drives."""
+        lease = self._ownership.lease
+        for job in _only(Creation, [slot.work for slot in slots]):
+            lease.defer(Orphan(job.new.saga_id, 1, lease.owner.id))
 
     def _commit(self, slots: Sequence[Slot[Job]], *, hopeful: bool) -> None:
         self._open()
@@ -119,6 +128,8 @@ class Group:
             outcome.recorded = self._writes.record_all(connection, writes, positions, outcome.now)
         due = [(job.claim, outcome.now + microseconds(job.wait)) for job in releases if job not in outcome.left]
         self._operations.release(connection, due)
+        orphans = [orphan for orphan in _only(Orphan, jobs) if not self._ownership.lease.knows(orphan)]
+        self._operations.disown(connection, orphans, outcome.now)
         return outcome
 
     def _create(

@@ -1,4 +1,4 @@
-"""What can go into a batch: a saga that begins, a write, a claim that is given back, the lease's renewal."""
+"""What can go into a batch: a saga that begins, a write, a claim given back, the lease's renewal, an orphan."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TypeAlias
 from attrs import define, field
 
 from anysaga._records import Claim, NewSaga, Write
-from anysaga.storages._lease import Basket, Owner
+from anysaga.storages._lease import Basket, Orphan, Owner
 
 
 @define(eq=False)
@@ -42,7 +42,7 @@ class Renewal:
     renewed: bool = False
 
 
-Job: TypeAlias = Creation | Recording | Release | Renewal
+Job: TypeAlias = Creation | Recording | Release | Renewal | Orphan
 
 
 def saga_of(job: Job) -> str | None:
@@ -54,5 +54,7 @@ def saga_of(job: Job) -> str | None:
             return job.write.saga_id
         case Release():
             return job.claim.record.summary.saga_id
+        case Orphan():
+            return job.saga_id
         case Renewal():
             return None

@@ -95,15 +95,17 @@ class Statements:
         self.claim_due = (
             sa.update(sagas).where(sagas.c.id == b("b_id")).values({**taken, "next_attempt_at": b("b_next")})
         )
-        self.release = Prepared(
+        given_back = (
             sa.update(sagas)
-            .where(sagas.c.id == b("b_id"), sagas.c.fence == b("b_fence"), sagas.c.owner.is_not(None))
+            .where(sagas.c.id == b("b_id"), sagas.c.fence == b("b_fence"))
             .values(
                 owner=sa.null(),
                 claims=sa.case((sagas.c.claims > _ZERO, sagas.c.claims - _ONE), else_=_ZERO),
                 next_attempt_at=b("b_next"),
             )
         )
+        self.release = Prepared(given_back.where(sagas.c.owner.is_not(None)))
+        self.disown = Prepared(given_back.where(sagas.c.owner == b("b_owner")))
 
     def _build_writes(self, tables: Tables) -> None:
         sagas = tables.sagas

@@ -1,0 +1,81 @@
+"""A commit whose answer is lost leaves no saga with an owner who does not know of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+import sqlalchemy as sa
+
+from anysaga._errors import StorageUnavailable
+from anysaga.storages import SQLAlchemyStorage
+from anysaga.storages._lease import Orphan
+from anysaga.testing._storage._harness import created, freed, new_saga
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def storage(tmp_path: Path) -> AsyncIterator[SQLAlchemyStorage]:
+    async with SQLAlchemyStorage(tmp_path / "orders.db") as storage:
+        yield storage
+
+
+@pytest.fixture
+def loses_answers(storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Give a function after which the answer to the next commit is lost."""
+    database = storage._core.database
+    begin = database.begin
+
+    @contextmanager
+    def losing(connection: sa.Connection, *, writes: bool) -> Iterator[None]:
+        monkeypatch.setattr(database, "begin", begin)
+        with begin(connection, writes=writes):
+            yield
+        raise StorageUnavailable("the store", "the answer was lost")
+
+    return lambda: monkeypatch.setattr(database, "begin", losing)
+
+
+async def _until_free(storage: SQLAlchemyStorage, saga_id: str) -> None:
+    with anyio.fail_after(30):
+        while (await storage.load(saga_id)).summary.owner is not None:  # noqa: ASYNC110 - nothing tells of it
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_a_saga_that_was_created_unheard_is_freed(
+    storage: SQLAlchemyStorage, loses_answers: Callable[[], None]
+) -> None:
+    await created(storage, "another")
+    loses_answers()
+    with pytest.raises(StorageUnavailable):
+        await storage.create(new_saga("saga-1"))
+    await _until_free(storage, "saga-1")
+    assert (await storage.claim("saga-1")).fence == 2
+
+
+async def test_a_saga_that_was_claimed_unheard_is_freed(
+    storage: SQLAlchemyStorage, loses_answers: Callable[[], None]
+) -> None:
+    await freed(storage, "saga-1")
+    loses_answers()
+    with pytest.raises(StorageUnavailable):
+        await storage.claim("saga-1")
+    await _until_free(storage, "saga-1")
+    loses_answers()
+    with pytest.raises(StorageUnavailable):
+        await storage.claim_due(["order"], 5)
+    await _until_free(storage, "saga-1")
+    assert (await storage.load("saga-1")).summary.claims == 0
+
+
+async def test_what_is_held_after_all_is_kept(storage: SQLAlchemyStorage) -> None:
+    claim = await created(storage, "saga-1")
+    core = storage._core
+    orphan = core.lease.owner.claims["saga-1"]
+    await anyio.to_thread.run_sync(core.run_errand, Orphan("saga-1", orphan.fence, core.lease.owner.id))
+    assert (await storage.load("saga-1")).summary.owner is not None
+    await storage.confirm(claim)
