@@ -44,14 +44,20 @@ def mermaid_parser() -> Iterator[MermaidParser]:
     if node is None or npm is None:
         raise NoParser("node and npm are not installed")
     with TemporaryDirectory(prefix="anysaga-mermaid-") as folder:
-        command = [npm, "install", "--no-save", "--no-audit", "--no-fund", "--prefer-offline", *PACKAGES]
-        done = subprocess.run(  # noqa: S603 - our own command
-            command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
-        )
-        if done.returncode:
-            raise NoParser(f"npm cannot install {' '.join(PACKAGES)}: {done.stderr.strip().splitlines()[-1:]}")
+        _install(npm, folder)
         script = shutil.copy(SCRIPT, folder)  # node looks for packages beside the script
-        with subprocess.Popen(  # noqa: S603 - as above
+        with subprocess.Popen(  # noqa: S603 - our own command
             [node, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
         ) as process:
             yield MermaidParser(process)
+
+
+def _install(npm: str, folder: str) -> None:
+    command = [npm, "install", "--no-save", "--no-audit", "--no-fund", "--prefer-offline", *PACKAGES]
+    try:
+        subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=True)  # noqa: S603 - our own command
+    except subprocess.CalledProcessError as error:
+        why = next((line for line in error.stderr.splitlines() if line.startswith("npm error")), "it does not say why")
+        raise NoParser(f"npm cannot install {' '.join(PACKAGES)}: {why}") from error
+    except subprocess.TimeoutExpired as error:
+        raise NoParser(f"npm did not install {' '.join(PACKAGES)} within {error.timeout:g} s") from error
