@@ -10,20 +10,15 @@ from attrs import frozen
 from anysaga._composites import Fallback, Parallel
 from anysaga._generics import arguments_of
 from anysaga._guard import Breaker
-from anysaga._nodes import FALLBACK, PRIMARY, ROOT, Above, FallbackNode, Leaf, Node, ParallelNode
+from anysaga._nodes import FALLBACK, PRIMARY, Above, FallbackNode, Leaf, Node, ParallelNode, scope_of
 from anysaga._retry import Retry
 from anysaga._snapshot import Codec
-from anysaga._step import Step
+from anysaga._step import Step, step_type
 
 
 def is_step(part: object) -> bool:
     """Whether this is a single step: a class or an instance."""
     return isinstance(part, Step) or (isinstance(part, type) and issubclass(part, Step))
-
-
-def step_type(step: object) -> type[Step[Any, Any]]:
-    """The class of a step."""
-    return step if isinstance(step, type) else type(step)  # pyright: ignore[reportReturnType]  # is a step
 
 
 def step_name(step: object) -> str:
@@ -75,7 +70,7 @@ class Compiler:
                 return Leaf(path, name, part, self.responses[name], retry, above, breaker)
 
     def _fallback(self, part: Fallback, path: str, above: tuple[Above, ...], breaker: Breaker | None) -> FallbackNode:
-        scope, primary, fallback = _scope(above), f"{path}/{PRIMARY}", f"{path}/{FALLBACK}"
+        scope, primary, fallback = scope_of(above), f"{path}/{PRIMARY}", f"{path}/{FALLBACK}"
         caught = Above(path, primary, scope, 1, parallel=False, catches=tuple(part.failure_exceptions))
         last = Above(path, fallback, scope, 1, parallel=False)
         guard = breaker if part.circuit_breaker is None else part.circuit_breaker
@@ -86,15 +81,10 @@ class Compiler:
         )
 
     def _parallel(self, part: Parallel, path: str, above: tuple[Above, ...], breaker: Breaker | None) -> ParallelNode:
-        scope, size = _scope(above), len(part.steps)
+        scope, size = scope_of(above), len(part.steps)
         children: list[Node] = []
         for number, child in enumerate(part.steps, start=1):
             branch = f"{path}/{number}"
             place = Above(path, branch, scope, size, parallel=True)
             children.append(self.node(child, branch, (*above, place), breaker))
         return ParallelNode(path, tuple(children), part.limit or size)
-
-
-def _scope(above: tuple[Above, ...]) -> str:
-    scopes = [each.branch for each in above if each.parallel]
-    return scopes[-1] if scopes else ROOT

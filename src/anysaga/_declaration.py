@@ -15,7 +15,6 @@ from anysaga._compilation import (
     single_parts,
     step_context,
     step_name,
-    step_type,
 )
 from anysaga._composites import Fallback, Parallel
 from anysaga._definition import DEFAULT_COMPENSATE_RETRY, DEFAULT_GRACE, Definition
@@ -24,7 +23,7 @@ from anysaga._generics import arguments_of, is_open
 from anysaga._guard import Breaker
 from anysaga._retry import Retry
 from anysaga._snapshot import codec_for
-from anysaga._step import Step, defines
+from anysaga._step import Step, defines, step_type
 
 MAX_NAME = 200
 """Characters that the name of a saga or a step may have."""

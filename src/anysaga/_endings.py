@@ -82,7 +82,7 @@ class Endings:
             response=response,
             duration=ended.duration,
         )
-        if not (progress.back and progress.goes_back(leaf)):
+        if not progress.goes_back(leaf):
             result = StepResult(
                 self.journal.saga_id, leaf.name, leaf.type, ended.value, attempt, ended.duration, leaf.source
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from anyio import current_time, sleep_until
@@ -26,7 +27,7 @@ from anysaga._decisions import (
 )
 from anysaga._errors import SagaTimeout
 from anysaga._journal import Journal
-from anysaga._nodes import ROOT, Node, ParallelNode, is_below
+from anysaga._nodes import ROOT, Leaf, Node, ParallelNode, is_below
 from anysaga._progress import Progress
 from anysaga._records import EntryKind
 from anysaga._shield import run_shielded
@@ -68,8 +69,7 @@ class Lane:
                 await journal.commit()
             return True
         if decision.not_before > journal.now():
-            await journal.commit(wait=(decision.not_before - journal.now()) / 1_000_000)
-            await sleep_until(min(journal.until(decision.not_before), self.stepping.deadline))
+            await self._pause_until(decision.not_before, self.stepping.deadline)
             if self._expired():
                 return False
         if decision.leaf.pivot and journal.pending:
@@ -79,6 +79,11 @@ class Lane:
         self.intend(decision)
         await journal.commit()
         return True
+
+    async def _pause_until(self, moment: int, deadline: float = math.inf) -> None:
+        """Wait for an attempt's turn. What is noted is durable before, and the store knows when the saga is due."""
+        await self.journal.commit(wait=(moment - self.journal.now()) / 1_000_000)
+        await sleep_until(min(self.journal.until(moment), deadline))
 
     def intend(self, decision: Act) -> None:
         """Note the intent to act."""
@@ -102,8 +107,7 @@ class Lane:
             case Act():
                 await self.act(decision)
             case Probe(leaf):
-                await self.journal.commit()
-                await self.stepping.probe(leaf)
+                await self._probe(leaf)
             case Back(path, cause):
                 self.go_back(path, cause)
             case Fork(node):
@@ -125,8 +129,7 @@ class Lane:
             case GiveUp(leaf, attempts, cause):
                 self.journal.note(EntryKind.UNDO_FAILED, leaf.path, attempt=attempts, error=cause)
             case Probe(leaf):
-                await self.journal.commit()
-                await self.stepping.probe(leaf)
+                await self._probe(leaf)
             case ForkUndo(node):
                 await self._fork_undo(node)
             case _:  # pragma: no cover - never decided below a BACK
@@ -148,12 +151,15 @@ class Lane:
             if leaf.path not in self.stepping.run.in_call and is_below(leaf.path, path):
                 self.journal.note(EntryKind.WITHDRAWN, leaf.path)
 
+    async def _probe(self, leaf: Leaf) -> None:
+        await self.journal.commit()
+        await self.stepping.probe(leaf)
+
     async def _compensate(self, decision: Compensate) -> None:
         journal = self.journal
         if not decision.intent_written:
             if decision.not_before > journal.now():
-                await journal.commit(wait=(decision.not_before - journal.now()) / 1_000_000)
-                await sleep_until(journal.until(decision.not_before))
+                await self._pause_until(decision.not_before)
             journal.note(EntryKind.UNDO_STARTED, decision.leaf.path, attempt=decision.attempt)
         await journal.commit()
         await self.stepping.compensate(decision)
@@ -163,7 +169,7 @@ class Lane:
         run = self.stepping.run
 
         async def branch(child: Node) -> None:
-            await self._branch(child)._go_forward(child)
+            await self._branch(child)._go_on(child, decide_branch, Lane.carry_out)
 
         try:
             await run_together(
@@ -179,27 +185,24 @@ class Lane:
 
     async def _fork_undo(self, node: ParallelNode) -> None:
         async def branch(child: Node) -> None:
-            await self._branch(child)._go_back(child)
+            await self._branch(child)._go_on(child, decide_undo, Lane.undo)
 
         children = [child for child in node.children if decide_undo(self._progress, child) is not None]
         await run_together(children, branch, limit=node.limit, after=self.journal.commit)
         self.stepping.context.bring_to(self._progress.context_at(self.scope).current)
 
-    async def _go_forward(self, node: Node) -> None:
+    async def _go_on(
+        self,
+        node: Node,
+        decide: Callable[[Progress, Node], Decision | None],
+        carry_out: Callable[[Lane, Decision], Awaitable[None]],
+    ) -> None:
         progress, run = self._progress, self.stepping.run
         while not run.parks:
-            decision = decide_branch(progress, node)
+            decision = decide(progress, node)
             if decision is None or isinstance(decision, Park):
                 return
-            await self.carry_out(decision)
-
-    async def _go_back(self, node: Node) -> None:
-        progress, run = self._progress, self.stepping.run
-        while not run.parks:
-            decision = decide_undo(progress, node)
-            if decision is None or isinstance(decision, Park):
-                return
-            await self.undo(decision)
+            await carry_out(self, decision)
 
     async def _settle(self, node: ParallelNode) -> None:
         """Make the end of a branch durable; that of the last one becomes so together with what comes next."""

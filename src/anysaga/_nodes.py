@@ -12,7 +12,7 @@ from anysaga._generics import arguments_of
 from anysaga._guard import Breaker
 from anysaga._retry import Retry
 from anysaga._snapshot import Codec
-from anysaga._step import Step, defines
+from anysaga._step import Step, defines, step_type
 
 ROOT = ""
 """The path of the whole saga, where BACK stands when everything is undone."""
@@ -47,6 +47,12 @@ class Above:
         return self.catches is not None and isinstance(error, Exception) and _matches(error, self.catches)
 
 
+def scope_of(above: tuple[Above, ...]) -> str:
+    """The path of the branch whose context a part works on; that of the saga outside of every Parallel."""
+    branches = [each.branch for each in above if each.parallel]
+    return branches[-1] if branches else ROOT
+
+
 @frozen(eq=False)
 class Leaf:
     """One step at its place in a saga.
@@ -77,9 +83,8 @@ class Leaf:
     def __attrs_post_init__(self) -> None:
         for name in ("retry", "timeout", "pivot", "read_only", "atomic", "not_done_on"):
             object.__setattr__(self, name, getattr(self.step, name))
-        object.__setattr__(self, "type", self.step if isinstance(self.step, type) else self.step.__class__)
-        scopes = [above.branch for above in self.above if above.parallel]
-        object.__setattr__(self, "scope", scopes[-1] if scopes else ROOT)
+        object.__setattr__(self, "type", step_type(self.step))
+        object.__setattr__(self, "scope", scope_of(self.above))
         backs = [above.branch for above in self.above if above.falls_back]
         object.__setattr__(self, "backs", (ROOT, *backs))
         object.__setattr__(self, "probes", defines(self.type, "probe"))

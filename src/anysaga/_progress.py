@@ -116,7 +116,7 @@ class Progress:
 
     def context_of(self, leaf: Leaf) -> Progress | Copy:
         """Where the context is kept that a step works on."""
-        return self.copies[leaf.scope] if leaf.scope else self
+        return self.context_at(leaf.scope)
 
     def context_at(self, scope: str) -> Progress | Copy:
         """Where the context of a scope is kept: a branch of a Parallel, or the whole saga."""
@@ -124,7 +124,7 @@ class Progress:
 
     def goes_back(self, leaf: Leaf) -> bool:
         """Whether a step is below a BACK, so that it does not act any more."""
-        return any(path in self.back for path in leaf.backs)
+        return bool(self.back) and any(path in self.back for path in leaf.backs)
 
     def is_back(self, path: str) -> bool:
         """Whether everything at a path goes back."""

@@ -81,6 +81,11 @@ class Step(Generic[ContextT_contra, ResponseT_co]):
         raise NotImplementedError(f"{type(self).__name__} does not define probe")
 
 
+def step_type(step: object) -> type[Step[Any, Any]]:
+    """The class of a declared step, which may be a class or an instance."""
+    return step if isinstance(step, type) else type(step)  # pyright: ignore[reportReturnType]  # is a step
+
+
 def defines(step: type[Step[Any, Any]], method: str) -> bool:
     """Whether this step class has its own `method` ("act", "compensate" or "probe")."""
     return getattr(step, method) is not getattr(Step, method)

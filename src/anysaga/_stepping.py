@@ -76,7 +76,7 @@ class Stepping:
         """
         progress = self.journal.progress
         await self.journal.storage.confirm(self._refuse_if_lost())
-        if leaf.above and progress.goes_back(leaf):
+        if progress.goes_back(leaf):
             return None  # another branch failed meanwhile, and withdrew the intent
         self.context.bring_to(progress.context_of(leaf).base)
         deadline = math.inf if leaf.pivot or progress.pivot else self.deadline
