@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -35,6 +36,22 @@ async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     made: Storage = anysaga.MemoryStorage() if request.param == "memory" else anysaga.SQLAlchemyStorage(file)
     async with made:
         yield made
+
+
+@pytest.fixture
+def commits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every COMMIT that SQLite itself carries out, on connections that are opened from here on."""
+    seen: list[str] = []
+    connect = sqlite3.connect
+
+    def tracing(*args: object, **options: object) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*args, **options)  # type: ignore[call-overload]
+        connection.set_trace_callback(lambda sql: seen.append(sql) if sql.upper().startswith("COMMIT") else None)
+        return connection
+
+    monkeypatch.setattr("sqlite3.dbapi2.connect", tracing)
+    monkeypatch.setattr("sqlite3.connect", tracing)
+    return seen
 
 
 @pytest.fixture

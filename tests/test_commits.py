@@ -13,22 +13,6 @@ from anysaga import SagaState, SQLAlchemyStorage
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def commits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every COMMIT that SQLite itself carries out, on connections that are opened from here on."""
-    seen: list[str] = []
-    connect = sqlite3.connect
-
-    def tracing(*args: object, **options: object) -> sqlite3.Connection:
-        connection: sqlite3.Connection = connect(*args, **options)  # type: ignore[call-overload]
-        connection.set_trace_callback(lambda sql: seen.append(sql) if sql.upper().startswith("COMMIT") else None)
-        return connection
-
-    monkeypatch.setattr("sqlite3.dbapi2.connect", tracing)
-    monkeypatch.setattr("sqlite3.connect", tracing)
-    return seen
-
-
 @pytest.mark.parametrize("steps", [1, 3, 10])
 async def test_a_saga_of_n_steps_costs_n_plus_one_commits(
     steps: int, tmp_path: Path, commits: list[str], did: list[str]

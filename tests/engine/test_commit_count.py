@@ -13,22 +13,6 @@ from anysaga import Saga, SagaState, SQLAlchemyStorage, Step
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def commits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every COMMIT of every SQLite connection that is opened from here on."""
-    seen: list[str] = []
-    connect = sqlite3.connect
-
-    def tracing(*args: object, **options: object) -> sqlite3.Connection:
-        connection: sqlite3.Connection = connect(*args, **options)  # type: ignore[call-overload]
-        connection.set_trace_callback(lambda sql: seen.append(sql) if sql.upper().startswith("COMMIT") else None)
-        return connection
-
-    monkeypatch.setattr("sqlite3.dbapi2.connect", tracing)
-    monkeypatch.setattr("sqlite3.connect", tracing)
-    return seen
-
-
 def saga_of(steps: int) -> type[Saga[Tour]]:
     names = [f"step {number}" for number in range(steps)]
     made = [type(name, (Hotel,), {"name": name}) for name in names]

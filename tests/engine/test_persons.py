@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tours import DONE, Book, FixedTour, Hotel, Tour, TourSaga, Train
+from tours import Book, FixedTour, Hotel, Tour, TourSaga, Train
 
 from anysaga import (
     MemoryStorage,
@@ -25,14 +25,6 @@ from anysaga import (
 from anysaga.abc import Storage
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def done() -> list[str]:
-    """What the steps write down."""
-    made: list[str] = []
-    DONE.set(made)
-    return made
 
 
 async def parked_pivot(storage: Storage) -> None:

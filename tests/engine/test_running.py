@@ -6,7 +6,7 @@ import warnings
 
 import anyio
 import pytest
-from tours import AT_ONCE, DONE, Book, FixedTour, Hotel, Tour, TourSaga, Train, write
+from tours import AT_ONCE, Book, FixedTour, Hotel, Tour, TourSaga, Train, write
 
 from anysaga import (
     ContextChangedWarning,
@@ -32,14 +32,6 @@ from anysaga import (
 from anysaga.abc import Storage
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def done() -> list[str]:
-    """What the steps write down."""
-    made: list[str] = []
-    DONE.set(made)
-    return made
 
 
 async def test_results_come_in_order_and_are_typed(storage: Storage) -> None:
