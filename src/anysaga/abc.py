@@ -11,6 +11,12 @@ from typing import ClassVar, Protocol, Self, TypeVar, runtime_checkable
 from anysaga._guard import Breaker as Breaker
 from anysaga._guard import CircuitRecord as CircuitRecord
 from anysaga._guard import CircuitStore as CircuitStore
+from anysaga._outbox import Delivery as Delivery
+from anysaga._outbox import Message as Message
+from anysaga._outbox import Outbox as Outbox
+from anysaga._outbox import OutboxLag as OutboxLag
+from anysaga._outbox import Publisher as Publisher
+from anysaga._outbox import Settlement as Settlement
 from anysaga._records import LIVE_STATES as LIVE_STATES
 from anysaga._records import Claim as Claim
 from anysaga._records import Entry as Entry

@@ -1,0 +1,155 @@
+"""The contracts of events on their way: what an outbox keeps, and what a publisher is given."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+from anysaga._records import frozen
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@frozen
+class Message:
+    """An event as it leaves for a handler or a broker.
+
+    `id` is the same each time it is sent: receivers tell by it that they know it already. `type` is the event's name,
+    `data` its fields as JSON text. `at` is the moment of the commit, in microseconds UTC by the store's clock. `step`
+    is the name of the step that recorded it.
+    """
+
+    id: str
+    type: str
+    data: str
+    at: int
+    saga_id: str
+    saga: str
+    step: str
+
+    @property
+    def time(self) -> datetime:
+        """The moment of the commit that made the event a fact."""
+        return _EPOCH + timedelta(microseconds=self.at)
+
+    def to_json(self) -> bytes:
+        """The envelope that brokers get: a CloudEvent 1.0 in JSON, with `saga`, `sagaid` and `step` as extensions.
+
+        See https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md. Its media type is
+        ``application/cloudevents+json``.
+        """
+        head = {
+            "specversion": "1.0",
+            "id": self.id,
+            "source": f"/sagas/{self.saga}",
+            "type": self.type,
+            "subject": self.saga_id,
+            "time": self.time.isoformat().replace("+00:00", "Z"),
+            "saga": self.saga,
+            "sagaid": self.saga_id,
+            "step": self.step,
+            "datacontenttype": "application/json",
+        }
+        text = json.dumps(head, ensure_ascii=False, separators=(",", ":"))
+        return f'{text[:-1]},"data":{self.data}}}'.encode()
+
+
+@frozen
+class Delivery:
+    """A message on its way to one destination, leased to one relay.
+
+    `position` orders the events of a saga. `attempts` counts how often it was tried, this time included. `lease` is
+    what tells this lease from a later one of the same message. `error` is why the last attempt failed.
+    """
+
+    message: Message
+    destination: str
+    position: int
+    attempts: int
+    lease: int
+    error: str | None = None
+
+
+@frozen
+class Settlement:
+    """What became of a delivery: delivered (`error` is None), due again in `wait` seconds, or (None) a dead letter."""
+
+    delivery: Delivery
+    error: str | None = None
+    wait: float | None = None
+
+
+@frozen
+class OutboxLag:
+    """How far the deliveries are behind. `oldest` is the age in seconds of the oldest one that is no dead letter."""
+
+    waiting: int
+    dead: int
+    oldest: float
+
+
+class Outbox(ABC):
+    """Keeps events until they are delivered. Every verb is one transaction.
+
+    An event enters it in the commit that made it a fact (`Entry.events`), once for each of its destinations. Events of
+    one saga go to one destination in their order: while one is there, leased, waiting or dead, no later one is leased.
+    """
+
+    @abstractmethod
+    async def lease(self, destinations: Iterable[str], limit: int, seconds: float) -> list[Delivery]:
+        """Take up to `limit` deliveries that are due, the longest due first; at most one of a saga and destination.
+
+        Nobody else is given them for `seconds`. Each counts as an attempt.
+        """
+
+    @abstractmethod
+    async def settle(self, settlements: Iterable[Settlement]) -> None:
+        """Say what became of deliveries. One whose lease is over and was given to another relay is left as it is."""
+
+    @abstractmethod
+    async def dead_letters(self, *, limit: int = 100, after: str = "") -> list[Delivery]:
+        """List what will not be tried again, with ids of sagas greater than `after`, in the order of these ids."""
+
+    @abstractmethod
+    async def revive(self, delivery: Delivery) -> bool:
+        """Have a dead letter sent again, from its first attempt. False: it is no dead letter any more."""
+
+    @abstractmethod
+    async def skip(self, delivery: Delivery) -> bool:
+        """Give a dead letter up, so that later events of its saga go on. False: it is no dead letter any more."""
+
+    @abstractmethod
+    async def lag(self) -> OutboxLag:
+        """Count what waits."""
+
+
+class Publisher(ABC):
+    """Sends messages to a broker. Open it with ``async with``; a `SagaMediator` does that for the one it is given.
+
+    It may be used on asyncio and on Trio, in one event loop at a time.
+    """
+
+    @abstractmethod
+    async def publish(self, messages: Sequence[Message], /) -> Sequence[Exception | None]:
+        """Send messages, and return once the broker has confirmed each of them, or not.
+
+        Returns, in the order of `messages`, None for one that was confirmed, else why it was not. Raises if none of
+        them is known to have arrived. No two of them are of one saga, so they may be sent in any order. What is not
+        confirmed is sent again later, with the same id.
+        """
+
+    async def open(self) -> None:
+        """Connect. What fails here may be tried again."""
+
+    async def aclose(self) -> None:
+        """Disconnect. Safe to call twice."""
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
