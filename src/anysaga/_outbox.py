@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
@@ -94,36 +94,45 @@ class OutboxLag:
 class Outbox(ABC):
     """Keeps events until they are delivered. Every verb is one transaction.
 
-    An event enters it in the commit that made it a fact (`Entry.events`), once for each of its destinations. Events of
+    An event enters it in the commit that made it a fact (`Entry.events`), once for each of its destinations; one that
+    is `held` enters it too, and is due, or dropped, with the write that ends its saga (`Write.frees_held`). Events of
     one saga go to one destination in their order: while one is there, leased, waiting or dead, no later one is leased.
     """
 
     @abstractmethod
-    async def lease(self, destinations: Iterable[str], limit: int, seconds: float) -> list[Delivery]:
-        """Take up to `limit` deliveries that are due, the longest due first; at most one of a saga and destination.
+    async def lease_events(self, destination: str, limit: int, seconds: float) -> list[Delivery]:
+        """Take up to `limit` deliveries that are due, the longest due first; at most one of each saga.
 
         Nobody else is given them for `seconds`. Each counts as an attempt.
         """
 
     @abstractmethod
-    async def settle(self, settlements: Iterable[Settlement]) -> None:
+    async def settle_events(self, settlements: Iterable[Settlement]) -> None:
         """Say what became of deliveries. One whose lease is over and was given to another relay is left as it is."""
 
     @abstractmethod
-    async def dead_letters(self, *, limit: int = 100, after: str = "") -> list[Delivery]:
-        """List what will not be tried again, with ids of sagas greater than `after`, in the order of these ids."""
+    async def dead_letters(self, *, limit: int = 100, after: Delivery | None = None) -> list[Delivery]:
+        """List what is not tried again, ordered by saga and destination, beginning `after` the one given."""
 
     @abstractmethod
-    async def revive(self, delivery: Delivery) -> bool:
+    async def send_again(self, delivery: Delivery) -> bool:
         """Have a dead letter sent again, from its first attempt. False: it is no dead letter any more."""
 
     @abstractmethod
-    async def skip(self, delivery: Delivery) -> bool:
+    async def skip_event(self, delivery: Delivery) -> bool:
         """Give a dead letter up, so that later events of its saga go on. False: it is no dead letter any more."""
 
     @abstractmethod
-    async def lag(self) -> OutboxLag:
-        """Count what waits."""
+    async def outbox_lag(self) -> OutboxLag:
+        """Count what waits, held events excepted."""
+
+    def watch_events(self, watcher: Callable[[], None]) -> Callable[[], None]:
+        """Have `watcher` called, from any thread, whenever events entered through this object. Returns how to stop it.
+
+        A store that cannot tell leaves this as it is: its relays look at their interval.
+        """
+        del watcher
+        return lambda: None
 
 
 class Publisher(ABC):

@@ -105,6 +105,30 @@ OUTCOME_KINDS = frozenset(
 """Kinds that show a saga moved: they set the count of claims back to zero."""
 
 
+MAX_DESTINATION = 250
+"""Characters the name of a destination of events may have."""
+
+MAX_EVENTS = 1000
+"""Events that one act or undo may record."""
+
+
+@frozen
+class StoredEvent:
+    """An event that a step recorded, as it enters the outbox: once for each of its destinations.
+
+    `id` is equal however often it is sent. `type` is its name, `data` its fields as JSON text. `held`: it waits until
+    the saga is completed, and is dropped if the saga comes to another end.
+    """
+
+    id: str
+    type: str
+    data: str = field(repr=False)
+    saga: str
+    step: str
+    destinations: tuple[str, ...]
+    held: bool = False
+
+
 @frozen
 class Entry:
     """One line of a saga's log.
@@ -116,7 +140,8 @@ class Entry:
     `wait` (NOT_DONE, UNKNOWN, UNDO_FAILED): seconds until the next attempt may begin; None says that the policy
     refuses another attempt after this error. `caught` (NOT_DONE, UNKNOWN): the path of the primary that goes back if
     no other attempt follows, because its Fallback catches this error. `duration` is in seconds.
-    `at` is set by the store when it commits.
+    `at` is set by the store when it commits. `events` (DONE, UNDONE) enter the outbox in the same commit; they are no
+    part of the log, so an entry that was read has none.
     """
 
     kind: EntryKind
@@ -132,9 +157,10 @@ class Entry:
     fence: int = 0
     at: int = 0
     caught: str | None = None
+    events: tuple[StoredEvent, ...] = field(default=(), eq=False, repr=False)
 
     def stamped(self, at: int) -> Entry:
-        """The same entry, committed at the moment `at`: `attrs.evolve`, in a quarter of its time."""
+        """The same entry as it is read, committed at the moment `at`: `attrs.evolve`, in a quarter of its time."""
         return Entry(
             self.kind,
             self.path,
@@ -248,7 +274,8 @@ class Write:
     """One commit of one saga's log: all of `entries` or none.
 
     Their seqs are consecutive. `state` is the saga's state from now on. `wait` (seconds) is how long nobody needs to
-    look at the saga. `release` gives the claim back in the same commit; an end state does so by itself.
+    look at the saga. `release` gives the claim back in the same commit; an end state does so by itself. `held`: there
+    may be events that wait for the end of the saga.
     """
 
     saga_id: str
@@ -257,6 +284,7 @@ class Write:
     state: SagaState
     wait: float = 0.0
     release: bool = False
+    held: bool = False
 
     @property
     def before(self) -> int:
@@ -280,6 +308,31 @@ class Write:
             if entry.kind in OUTCOME_KINDS:
                 return True
         return False
+
+    @property
+    def events(self) -> list[tuple[int, StoredEvent]]:
+        """What enters the outbox in this commit, each with its position among the events of the saga."""
+        return [
+            (entry.seq * MAX_EVENTS + number, event)
+            for entry in self.entries
+            if entry.events
+            for number, event in enumerate(entry.events)
+        ]
+
+    @property
+    def has_events(self) -> bool:
+        """Whether events are due once this is durable."""
+        if self.frees_held:
+            return True
+        for entry in self.entries:  # noqa: SIM110 - as in `settles`
+            if entry.events:
+                return True
+        return False
+
+    @property
+    def frees_held(self) -> bool:
+        """Whether events that waited for the saga's end go now: they are due if it completed, and dropped if not."""
+        return self.held and self.state.is_end and self.state is not SagaState.PARKED
 
     @property
     def note(self) -> str | None:

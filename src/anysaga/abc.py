@@ -25,6 +25,7 @@ from anysaga._records import NewSaga as NewSaga
 from anysaga._records import SagaRecord as SagaRecord
 from anysaga._records import SagaState as SagaState
 from anysaga._records import SagaSummary as SagaSummary
+from anysaga._records import StoredEvent as StoredEvent
 from anysaga._records import Write as Write
 
 _T = TypeVar("_T")

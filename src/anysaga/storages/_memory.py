@@ -5,20 +5,20 @@ from __future__ import annotations
 import copy
 import heapq
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Self
 
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from anysaga._errors import OperationRefused, SagaAlreadyRunning, StaleFence, StorageClosed
 from anysaga._records import LIVE_STATES, Claim, NewSaga, SagaRecord, SagaState, SagaSummary, Write
-from anysaga.abc import CircuitRecord, CircuitStore, Storage
-from anysaga.storages._clock import Clock, HostClock
+from anysaga.abc import CircuitRecord, CircuitStore, Delivery, Outbox, OutboxLag, Settlement, Storage
+from anysaga.storages._clock import Clock, HostClock, microseconds
 from anysaga.storages._shelf import Incarnation, Shelf
 from anysaga.storages.rules import purgeable
 
 
-class MemoryStorage(Storage, CircuitStore):
+class MemoryStorage(Storage, CircuitStore, Outbox):
     """Keeps sagas in the memory of this process: **everything is lost when the process ends**.
 
     For tests, demonstrations, and sagas whose loss does no harm. It keeps the same contract as the stores that last,
@@ -100,7 +100,10 @@ class MemoryStorage(Storage, CircuitStore):
         if self._closed:
             raise StorageClosed(repr(self))
         with self._shelf.lock:
-            return self._shelf.record(write)
+            at = self._shelf.record(write)
+        if write.has_events:
+            self._shelf.letters.watchers.tell()
+        return at
 
     async def confirm(self, claim: Claim) -> None:
         if self._closed:
@@ -167,6 +170,43 @@ class MemoryStorage(Storage, CircuitStore):
                 return False
             shelf.circuits[name] = before + 1, text
             return True
+
+    async def lease_events(self, destination: str, limit: int, seconds: float) -> list[Delivery]:
+        await self._enter()
+        with self._shelf as shelf:
+            return shelf.letters.lease(destination, limit, microseconds(seconds), shelf.clock.now())
+
+    async def settle_events(self, settlements: Iterable[Settlement]) -> None:
+        await self._enter()
+        with self._shelf as shelf:
+            shelf.letters.settle(settlements, shelf.clock.now())
+
+    async def dead_letters(self, *, limit: int = 100, after: Delivery | None = None) -> list[Delivery]:
+        await self._enter()
+        with self._shelf as shelf:
+            return shelf.letters.dead(limit, after)
+
+    async def send_again(self, delivery: Delivery) -> bool:
+        await self._enter()
+        with self._shelf as shelf:
+            revived = shelf.letters.revive(delivery, shelf.clock.now())
+        shelf.letters.watchers.tell()
+        return revived
+
+    async def skip_event(self, delivery: Delivery) -> bool:
+        await self._enter()
+        with self._shelf as shelf:
+            skipped = shelf.letters.skip(delivery)
+        shelf.letters.watchers.tell()
+        return skipped
+
+    async def outbox_lag(self) -> OutboxLag:
+        await self._enter()
+        with self._shelf as shelf:
+            return shelf.letters.lag(shelf.clock.now())
+
+    def watch_events(self, watcher: Callable[[], None]) -> Callable[[], None]:
+        return self._shelf.letters.watchers.add(watcher)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -12,6 +12,7 @@ from attrs import define, field
 from anysaga._errors import AnysagaError, SagaNotFound, StaleFence
 from anysaga._records import Claim, Entry, NewSaga, SagaRecord, SagaState, SagaSummary, Write
 from anysaga.storages._clock import Clock, microseconds
+from anysaga.storages._letters import Letters
 from anysaga.storages.rules import patience, same_entries
 
 
@@ -113,6 +114,7 @@ class Shelf:
     sagas: dict[str, StoredSaga] = field(factory=dict[str, StoredSaga])
     live: dict[str, StoredSaga] = field(factory=dict[str, StoredSaga])
     circuits: dict[str, tuple[int, str]] = field(factory=dict[str, tuple[int, str]])
+    letters: Letters = field(factory=Letters)
     lock: threading.Lock = field(factory=threading.Lock)
     _deferred: deque[Write | Claim] = field(factory=deque[Write | Claim])
 
@@ -179,6 +181,8 @@ class Shelf:
         saga.note = write.note if frees else None
         if saga.state is not write.state:
             self._enter_state(saga, write.state)
+        if write.has_events:
+            self.letters.enter(write, now)
         if write.settles:
             saga.claims = 0
         if frees:

@@ -14,12 +14,14 @@ from anysaga._records import Claim, Write
 from anysaga.storages._batches import Batches
 from anysaga.storages._clock import Clock
 from anysaga.storages._lease import Basket, Errand, Lease, Orphan, Owner
+from anysaga.storages._watchers import Watchers
 from anysaga.storages.sql._circuits import Circuits
 from anysaga.storages.sql._database import Database
 from anysaga.storages.sql._forks import survive_forks
 from anysaga.storages.sql._group import Group
 from anysaga.storages.sql._jobs import Job, Recording, Release, Renewal, saga_of
 from anysaga.storages.sql._operations import Operations
+from anysaga.storages.sql._outbox import OutboxRows
 from anysaga.storages.sql._ownership import Ownership
 from anysaga.storages.sql._runner import Lane
 from anysaga.storages.sql._schema import prepare
@@ -52,6 +54,8 @@ class Core:
         )
         self.operations = Operations(statements)
         self.circuits = Circuits(tables)
+        self.outbox = OutboxRows(tables)
+        self.watchers = Watchers()
         self.writer = Lane(database, writes=True)
         self.reader = Lane(database, writes=False)
         # Where other processes may wait for the lease's row, no batch may hold it: it is renewed apart.
@@ -66,7 +70,8 @@ class Core:
             database=database,
             ownership=self._ownership,
             operations=self.operations,
-            writes=Writes(statements),
+            writes=Writes(statements, self.outbox),
+            on_events=self.watchers.tell,
         )
         self.batches: Batches[Job] = Batches(group.commit)
         self._tables = tables

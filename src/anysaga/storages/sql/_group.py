@@ -52,6 +52,7 @@ class Group:
         ownership: Ownership,
         operations: Operations,
         writes: Writes,
+        on_events: Callable[[], None],
     ) -> None:
         self._open = opening
         self._freshen = freshen
@@ -60,6 +61,7 @@ class Group:
         self._ownership = ownership
         self._operations = operations
         self._writes = writes
+        self._on_events = on_events
 
     def commit(self, slots: Sequence[Slot[Job]]) -> None:
         """Carry out the jobs in one transaction, in the hope that all of them fit.
@@ -169,6 +171,8 @@ class Group:
             job.at = result
             if write.frees:
                 self._ownership.lease.let_go(write.saga_id, write.fence)
+            if write.has_events:
+                self._on_events()
             return None
         if result.fence != write.fence:
             self._ownership.lose(write.saga_id, write.fence)

@@ -12,7 +12,12 @@ from anysaga.storages.sql._tables import SCHEMA_VERSION, Tables
 
 Migration = Callable[[sa.Connection, Tables], None]
 
-MIGRATIONS: Mapping[int, Migration] = {}
+
+def _add_outbox(connection: sa.Connection, tables: Tables) -> None:
+    tables.outbox.create(connection, checkfirst=True)  # not every database undoes it with the transaction
+
+
+MIGRATIONS: Mapping[int, Migration] = {1: _add_outbox}
 """How the tables of a version become those of the next one, in place."""
 
 _VERSION = "schema_version"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import anyio
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from anysaga._errors import InvalidArgument, StaleFence, StorageError
 from anysaga._records import LIVE_STATES, Claim, NewSaga, SagaRecord, SagaState, SagaSummary, Write
-from anysaga.abc import CircuitRecord, CircuitStore, Storage
+from anysaga.abc import CircuitRecord, CircuitStore, Delivery, Outbox, OutboxLag, Settlement, Storage
 from anysaga.storages._clock import Clock, HostClock
 from anysaga.storages._lease import Basket
 from anysaga.storages.rules import purgeable
@@ -25,7 +25,7 @@ from anysaga.storages.sql._sqlite import Durability, SQLiteDatabase
 from anysaga.storages.sql._tables import Tables
 
 
-class SQLAlchemyStorage(Storage, CircuitStore):
+class SQLAlchemyStorage(Storage, CircuitStore, Outbox):
     """Keeps sagas in a SQL database, on asyncio and Trio alike: a SQLite file, PostgreSQL, MySQL or MariaDB.
 
         async with SQLAlchemyStorage("sqlite:///orders.db") as storage:
@@ -166,6 +166,49 @@ class SQLAlchemyStorage(Storage, CircuitStore):
             if (await self.load_circuit(name)).version != before:  # noqa: ASYNC120 - on a server two may enter it at once
                 return False
             raise
+
+    async def lease_events(self, destination: str, limit: int, seconds: float) -> list[Delivery]:
+        outbox = self._core.outbox
+        # Looked for first where it holds up no writer: mostly there is nothing.
+        if not await self._core.reader.hop(
+            partial(self._core.read_at, lambda connection, now: outbox.is_due(connection, destination, now))
+        ):
+            return []
+        return await self._write(
+            partial(
+                self._core.write, lambda connection, now: outbox.lease(connection, destination, limit, seconds, now)
+            )
+        )
+
+    async def settle_events(self, settlements: Iterable[Settlement]) -> None:
+        outbox, known = self._core.outbox, list(settlements)
+        await self._write(partial(self._core.write, lambda connection, now: outbox.settle(connection, known, now)))
+
+    async def dead_letters(self, *, limit: int = 100, after: Delivery | None = None) -> list[Delivery]:
+        outbox = self._core.outbox
+        return await self._core.reader.hop(
+            partial(self._core.read, lambda connection: outbox.dead(connection, limit, after))
+        )
+
+    async def send_again(self, delivery: Delivery) -> bool:
+        outbox = self._core.outbox
+        revived = await self._write(
+            partial(self._core.write, lambda connection, now: outbox.revive(connection, delivery, now))
+        )
+        self._core.watchers.tell()
+        return revived
+
+    async def skip_event(self, delivery: Delivery) -> bool:
+        outbox = self._core.outbox
+        skipped = await self._write(partial(self._core.write, lambda connection, _: outbox.skip(connection, delivery)))
+        self._core.watchers.tell()
+        return skipped
+
+    async def outbox_lag(self) -> OutboxLag:
+        return await self._core.reader.hop(partial(self._core.read_at, self._core.outbox.lag))
+
+    def watch_events(self, watcher: Callable[[], None]) -> Callable[[], None]:
+        return self._core.watchers.add(watcher)
 
     async def _take(self, operation: Taking) -> list[Claim]:
         basket = Basket()

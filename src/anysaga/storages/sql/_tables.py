@@ -7,9 +7,9 @@ import re
 import sqlalchemy as sa
 
 from anysaga._errors import InvalidArgument
-from anysaga._records import MAX_SAGA_ID
+from anysaga._records import MAX_DESTINATION, MAX_SAGA_ID
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised with every change of the tables below."""
 
 _MAX_CIRCUIT = 700  # the name of a saga and the path of a step; MySQL has keys of up to 768 characters
@@ -83,6 +83,25 @@ class Tables:
             sa.Column("version", sa.BigInteger, nullable=False),
             sa.Column("text", _TEXT, nullable=False),
             sa.Column("updated_at", sa.BigInteger, nullable=False),
+        )
+        self.outbox = _table(
+            self.metadata,
+            f"{prefix}outbox",
+            sa.Column("saga_id", _string(MAX_SAGA_ID), primary_key=True),
+            sa.Column("destination", _string(MAX_DESTINATION), primary_key=True),
+            sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+            sa.Column("event_id", _TEXT, nullable=False),
+            sa.Column("type", _string(200), nullable=False),
+            sa.Column("data", _TEXT, nullable=False),
+            sa.Column("saga", _string(200), nullable=False),
+            sa.Column("step", _string(200), nullable=False),
+            sa.Column("at", sa.BigInteger, nullable=False),
+            sa.Column("state", sa.SmallInteger, nullable=False),
+            sa.Column("due_at", sa.BigInteger, nullable=False),
+            sa.Column("attempts", sa.BigInteger, nullable=False),
+            sa.Column("lease", sa.BigInteger, nullable=False),
+            sa.Column("error", _TEXT),
+            sa.Index(f"{prefix}outbox_due", "destination", "state", "due_at", "saga_id"),
         )
         self.entries = _table(
             self.metadata,

@@ -13,6 +13,7 @@ from attrs import frozen
 
 from anysaga._records import Claim, NewSaga, SagaRecord, SagaSummary, Write
 from anysaga.storages.rules import same_entries
+from anysaga.storages.sql._outbox import OutboxRows
 from anysaga.storages.sql._prepared import Prepared, run_together
 from anysaga.storages.sql._rows import advance_values, entry_of, entry_values, saga_values
 from anysaga.storages.sql._statements import MOST_IDS, Statements
@@ -35,8 +36,9 @@ class Misfit(Exception):
 class Writes:
     """The batched verbs on the tables of one prefix."""
 
-    def __init__(self, statements: Statements) -> None:
+    def __init__(self, statements: Statements, outbox: OutboxRows) -> None:
         self._sql = statements
+        self._outbox = outbox
 
     def positions(self, connection: sa.Connection, ids: Iterable[str]) -> dict[str, Position]:
         """Where these sagas stand. Those that are missing are not there."""
@@ -71,7 +73,8 @@ class Writes:
         if self._sql.advance.run(connection, advance_values(write, now)) == 0:
             position = self.positions(connection, [write.saga_id]).get(write.saga_id)
             return self._recorded_before(connection, write, position)
-        run_together(connection, (self._sql.insert_entries, entry_values(write.saga_id, write.entries, now)))
+        entries = entry_values(write.saga_id, write.entries, now)
+        run_together(connection, (self._sql.insert_entries, entries), *self._outbox.entering([write], now))
         return now
 
     def record_all(
@@ -103,8 +106,8 @@ class Writes:
         changes = [advance_values(write, now) for write in writes]
         entries = [row for write in writes for row in entry_values(write.saga_id, write.entries, now)]
         advance = self._sql.advance if len(writes) == 1 else self._sql.advance_all
-        met, _ = run_together(connection, (advance, changes), (self._sql.insert_entries, entries))
-        return met
+        work = (advance, changes), (self._sql.insert_entries, entries), *self._outbox.entering(writes, now)
+        return run_together(connection, *work)[0]
 
     def _recorded_before(self, connection: sa.Connection, write: Write, position: Position | None) -> int | Refusal:
         if position is None:

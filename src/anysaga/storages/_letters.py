@@ -1,0 +1,144 @@
+"""The outbox of a `MemoryStorage`: events on their way, by destination and saga."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+
+from attrs import define, field
+
+from anysaga._outbox import Delivery, Message, OutboxLag, Settlement
+from anysaga._records import SagaState, StoredEvent, Write
+from anysaga.storages._clock import microseconds
+from anysaga.storages._watchers import Watchers
+
+_Key = tuple[str, str, int]
+
+
+@define(eq=False, repr=False)
+class _Letter:
+    """One event on its way to one destination."""
+
+    message: Message
+    destination: str
+    position: int
+    due_at: int
+    held: bool
+    dead: bool = False
+    attempts: int = 0
+    lease: int = 0
+    error: str | None = None
+
+    @property
+    def key(self) -> _Key:
+        return self.message.saga_id, self.destination, self.position
+
+    def delivery(self) -> Delivery:
+        return Delivery(self.message, self.destination, self.position, self.attempts, self.lease, self.error)
+
+
+@define(eq=False, repr=False)
+class Letters:
+    """All that is on its way. Every method is called by whoever holds the shelf's lock.
+
+    Letters of one saga to one destination lie in the order of their positions.
+    """
+
+    watchers: Watchers = field(factory=Watchers)
+    _rows: dict[str, dict[str, list[_Letter]]] = field(factory=dict[str, "dict[str, list[_Letter]]"])
+
+    def enter(self, write: Write, now: int) -> None:
+        """Keep the events of a write; at the end of their saga let go those that were held, or drop them."""
+        for position, event in write.events:
+            for destination in event.destinations:
+                letter = _Letter(_message(event, write.saga_id, now), destination, position, now, event.held)
+                self._rows.setdefault(destination, {}).setdefault(write.saga_id, []).append(letter)
+        if write.frees_held:
+            self._end_waiting(write, now)
+
+    def lease(self, destination: str, limit: int, span: int, now: int) -> list[Delivery]:
+        """Take the first letter of each saga that is due, the longest due first."""
+        heads = (_head(letters) for letters in self._rows.get(destination, {}).values())
+        due = (head for head in heads if head is not None and not head.dead and head.due_at <= now)
+        taken = heapq.nsmallest(limit, due, key=lambda letter: (letter.due_at, letter.key))
+        for letter in taken:
+            letter.due_at = now + span
+            letter.attempts += 1
+            letter.lease += 1
+        return [letter.delivery() for letter in taken]
+
+    def settle(self, settlements: Iterable[Settlement], now: int) -> None:
+        """Forget what is delivered, and say of the rest when it is due again, or that it is dead."""
+        for each in settlements:
+            letter = self._find(each.delivery)
+            if letter is None or letter.lease != each.delivery.lease:
+                continue
+            if each.error is None:
+                self._remove(letter)
+                continue
+            letter.error = each.error
+            letter.dead = each.wait is None
+            letter.due_at = now + microseconds(each.wait or 0.0)
+
+    def dead(self, limit: int, after: Delivery | None) -> list[Delivery]:
+        """List dead letters by saga and destination."""
+        start = ("", "", -1) if after is None else _key_of(after)
+        found = (letter for letter in self._all() if letter.dead and letter.key > start)
+        return [letter.delivery() for letter in heapq.nsmallest(limit, found, key=lambda letter: letter.key)]
+
+    def revive(self, delivery: Delivery, now: int) -> bool:
+        """Have a dead letter sent again."""
+        letter = self._find(delivery)
+        if letter is None or not letter.dead:
+            return False
+        letter.dead, letter.attempts, letter.due_at = False, 0, now
+        return True
+
+    def skip(self, delivery: Delivery) -> bool:
+        """Give a dead letter up."""
+        letter = self._find(delivery)
+        if letter is None or not letter.dead:
+            return False
+        self._remove(letter)
+        return True
+
+    def lag(self, now: int) -> OutboxLag:
+        """Count what waits, and what is dead."""
+        waiting = [letter for letter in self._all() if not letter.dead and not letter.held]
+        dead = sum(letter.dead for letter in self._all())
+        oldest = min((letter.message.at for letter in waiting), default=now)
+        return OutboxLag(len(waiting), dead, max(now - oldest, 0) / 1_000_000)
+
+    def _end_waiting(self, write: Write, now: int) -> None:
+        for by_saga in list(self._rows.values()):
+            for letter in [each for each in by_saga.get(write.saga_id, ()) if each.held]:
+                if write.state is SagaState.COMPLETED:
+                    letter.held, letter.due_at = False, now
+                else:
+                    self._remove(letter)
+
+    def _all(self) -> Iterator[_Letter]:
+        return (letter for by_saga in self._rows.values() for letters in by_saga.values() for letter in letters)
+
+    def _find(self, delivery: Delivery) -> _Letter | None:
+        letters = self._rows.get(delivery.destination, {}).get(delivery.message.saga_id, ())
+        return next((letter for letter in letters if letter.position == delivery.position), None)
+
+    def _remove(self, letter: _Letter) -> None:
+        by_saga = self._rows[letter.destination]
+        saga_id = letter.message.saga_id
+        by_saga[saga_id].remove(letter)
+        if not by_saga[saga_id]:
+            del by_saga[saga_id]
+
+
+def _head(letters: Iterable[_Letter]) -> _Letter | None:
+    return next((letter for letter in letters if not letter.held), None)
+
+
+def _message(event: StoredEvent, saga_id: str, at: int) -> Message:
+    return Message(event.id, event.type, event.data, at, saga_id, event.saga, event.step)
+
+
+def _key_of(delivery: Delivery) -> _Key:
+    return delivery.message.saga_id, delivery.destination, delivery.position

@@ -1,0 +1,327 @@
+"""The outbox, in every store that keeps one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import anyio
+import pytest
+from attrs import define
+from server_stores import DRIVERS, Server, servers
+
+from anysaga import MemoryStorage, SQLAlchemyStorage, StaleFence
+from anysaga.abc import (
+    Claim,
+    Delivery,
+    Entry,
+    EntryKind,
+    NewSaga,
+    Outbox,
+    SagaState,
+    Settlement,
+    Storage,
+    StoredEvent,
+    Write,
+)
+
+pytestmark = pytest.mark.anyio
+
+LONG = 600.0
+
+
+@define
+class Saga:
+    """One saga in a store, and what was written of it so far."""
+
+    storage: Storage
+    claim: Claim
+    seq: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.claim.record.summary.saga_id
+
+    def write(
+        self, *types: str, to: Sequence[str] = ("broker",), held: bool = False, state: SagaState = SagaState.RUNNING
+    ) -> Write:
+        """The next write: one entry with events of these types."""
+        events = tuple(
+            StoredEvent(f"{self.id}/{self.seq}/{n}", type_, '{"n":1}', "order", "Pay", tuple(to), held)
+            for n, type_ in enumerate(types)
+        )
+        entry = Entry(EntryKind.DONE, "1", seq=self.seq + 1, fence=self.claim.fence, events=events)
+        return Write(self.id, self.claim.fence, (entry,), state, held=True)
+
+    async def record(
+        self, *types: str, to: Sequence[str] = ("broker",), held: bool = False, state: SagaState = SagaState.RUNNING
+    ) -> None:
+        await self.storage.record(self.write(*types, to=to, held=held, state=state))
+        self.seq += 1
+
+
+@define
+class Twins:
+    """Two views of one store, as two processes have them."""
+
+    here: MemoryStorage | SQLAlchemyStorage
+    there: MemoryStorage | SQLAlchemyStorage
+
+    async def begin(self, saga_id: str) -> Saga:
+        claim = await self.here.create(NewSaga(saga_id, "order", 1, "[]", "", "{}", SagaState.RUNNING))
+        assert claim is not None
+        return Saga(self.here, claim)
+
+
+@pytest.fixture(scope="module")
+def server_of(require_service: Callable[[str], str]) -> Iterator[Callable[[str], Server]]:
+    made: dict[str, Server] = {}
+    find = servers(require_service, "outbox")
+
+    def server_of(driver: str) -> Server:
+        made[driver] = find(driver)
+        return made[driver]
+
+    yield server_of
+    for server in made.values():
+        server.drop()
+
+
+@pytest.fixture(params=["memory", "sqlite", "aiosqlite", *DRIVERS])
+async def twins(
+    request: pytest.FixtureRequest, tmp_path: Path, server_of: Callable[[str], Server]
+) -> AsyncIterator[Twins]:
+    async with AsyncExitStack() as stack:
+        here: MemoryStorage | SQLAlchemyStorage
+        if request.param == "memory":
+            here = MemoryStorage()
+            there: MemoryStorage | SQLAlchemyStorage = here.twin()
+        elif request.param in DRIVERS:
+            server = server_of(request.param)
+            here, there = server.new_storage(), server.twin()
+        else:
+            address = f"{'sqlite+aiosqlite' if request.param == 'aiosqlite' else 'sqlite'}:///{tmp_path / 's.db'}"
+            here, there = SQLAlchemyStorage(address), SQLAlchemyStorage(address)
+        await stack.enter_async_context(here)
+        await stack.enter_async_context(there)
+        yield Twins(here, there)
+
+
+def types(deliveries: Sequence[Delivery]) -> list[str]:
+    return [each.message.type for each in deliveries]
+
+
+async def lease(outbox: Outbox, destination: str = "broker", *, seconds: float = LONG) -> list[Delivery]:
+    return await outbox.lease_events(destination, 100, seconds)
+
+
+async def test_an_event_comes_with_all_that_its_write_said(twins: Twins) -> None:
+    saga = await twins.begin("one")
+    await saga.record("paid")
+    (delivery,) = await lease(twins.there)
+    message = delivery.message
+    assert (message.id, message.type, message.data) == ("one/0/0", "paid", '{"n":1}')
+    assert (message.saga_id, message.saga, message.step) == ("one", "order", "Pay")
+    assert message.at == (await twins.here.load("one")).entries[-1].at
+    assert (delivery.destination, delivery.attempts) == ("broker", 1)
+
+
+async def test_a_refused_write_leaves_no_event(twins: Twins) -> None:
+    saga = await twins.begin("one")
+    await saga.record()
+    late = saga.write("paid")
+    await saga.record()
+    await saga.record()
+    with pytest.raises(StaleFence):
+        await twins.here.record(late)
+    assert await lease(twins.here) == []
+
+
+async def test_a_write_that_is_sent_again_leaves_its_event_once(twins: Twins) -> None:
+    saga = await twins.begin("one")
+    write = saga.write("paid")
+    await twins.here.record(write)
+    await twins.here.record(write)
+    assert (await twins.here.outbox_lag()).waiting == 1
+
+
+async def test_each_destination_has_the_event_on_its_own(twins: Twins) -> None:
+    saga = await twins.begin("one")
+    await saga.record("paid", to=("broker", "handler"))
+    (to_broker,) = await lease(twins.here)
+    await twins.here.settle_events([Settlement(to_broker)])
+    (to_handler,) = await lease(twins.here, "handler")
+    assert to_handler.message == to_broker.message
+
+
+async def test_events_of_one_saga_come_one_after_the_other(twins: Twins) -> None:
+    """The next one is leased once the one before was delivered: not while that is leased, nor while it waits."""
+    saga = await twins.begin("one")
+    await saga.record("first", "second")
+    await saga.record("third")
+    (first,) = await lease(twins.here)
+    assert await lease(twins.there) == []
+    await twins.here.settle_events([Settlement(first, "no answer", wait=LONG)])
+    assert await lease(twins.there) == []
+    await twins.here.settle_events([Settlement(first)])  # its lease is still the last one
+    seen: list[str] = []
+    while found := await lease(twins.there):
+        seen += types(found)
+        await twins.there.settle_events([Settlement(each) for each in found])
+    assert seen == ["second", "third"]
+
+
+async def test_events_of_many_sagas_come_together_the_longest_due_first(twins: Twins) -> None:
+    for name in ("b", "c", "a"):
+        saga = await twins.begin(name)
+        await saga.record(name)
+    assert types(await twins.here.lease_events("broker", 2, LONG)) == ["b", "c"]
+    assert types(await twins.there.lease_events("broker", 2, LONG)) == ["a"]
+
+
+async def test_a_lease_that_ran_out_is_given_to_another_whose_word_counts(twins: Twins) -> None:
+    saga = await twins.begin("one")
+    await saga.record("paid")
+    (late,) = await lease(twins.here, seconds=0)
+    (again,) = await lease(twins.there)
+    assert (again.message, again.attempts) == (late.message, 2)
+    await twins.here.settle_events([Settlement(late)])
+    assert (await twins.here.outbox_lag()).waiting == 1
+    await twins.there.settle_events([Settlement(again)])
+    assert (await twins.here.outbox_lag()).waiting == 0
+
+
+async def test_what_failed_is_due_again_after_its_wait_and_says_why(twins: Twins) -> None:
+    saga = await twins.begin("one")
+    await saga.record("paid")
+    (first,) = await lease(twins.here)
+    await twins.here.settle_events([Settlement(first, "no answer", wait=0)])
+    (again,) = await lease(twins.there)
+    assert (again.attempts, again.error) == (2, "no answer")
+
+
+async def test_a_held_event_is_due_once_its_saga_is_completed(twins: Twins) -> None:
+    saga = await twins.begin("one")
+    await saga.record("receipt", held=True)
+    await saga.record("paid")
+    (paid,) = await lease(twins.here)
+    assert paid.message.type == "paid"
+    await twins.here.settle_events([Settlement(paid)])
+    assert await lease(twins.here) == []
+    await saga.record("thanks", held=True, state=SagaState.COMPLETED)
+    (receipt,) = await lease(twins.here)
+    assert receipt.message.type == "receipt"
+    await twins.here.settle_events([Settlement(receipt)])
+    assert types(await lease(twins.here)) == ["thanks"]
+
+
+@pytest.mark.parametrize("end", [SagaState.COMPENSATED, SagaState.ABANDONED])
+async def test_a_held_event_is_dropped_if_its_saga_ends_otherwise(twins: Twins, end: SagaState) -> None:
+    saga = await twins.begin("one")
+    await saga.record("receipt", held=True)
+    await saga.record("refunded", state=end)
+    assert types(await lease(twins.here, seconds=0)) == ["refunded"]
+    assert (await twins.here.outbox_lag()).waiting == 1
+
+
+async def test_a_held_event_waits_while_its_saga_is_parked(twins: Twins) -> None:
+    saga = await twins.begin("one")
+    await saga.record("receipt", held=True)
+    await saga.record(state=SagaState.PARKED)
+    assert await lease(twins.here) == []
+    saga.claim = await twins.here.claim("one", states=frozenset({SagaState.PARKED}))
+    await saga.record(state=SagaState.COMPLETED)
+    assert types(await lease(twins.here)) == ["receipt"]
+
+
+async def test_a_dead_letter_holds_up_its_saga_until_it_is_sent_again(twins: Twins) -> None:
+    for name in ("bad", "good"):
+        saga = await twins.begin(name)
+        await saga.record("first", "second")
+    bad, good = await lease(twins.here)
+    await twins.here.settle_events([Settlement(bad, "no"), Settlement(good)])
+    assert [each.message.saga_id for each in await lease(twins.here)] == ["good"]
+    (dead,) = await twins.there.dead_letters()
+    assert (dead.message, dead.error, dead.attempts) == (bad.message, "no", 1)
+    assert await twins.there.send_again(dead)
+    assert not await twins.there.send_again(dead)
+    (again,) = await lease(twins.here)
+    assert (again.message, again.attempts) == (bad.message, 1)
+
+
+async def test_a_dead_letter_that_is_skipped_lets_the_next_event_go(twins: Twins) -> None:
+    saga = await twins.begin("one")
+    await saga.record("first", "second")
+    (first,) = await lease(twins.here)
+    assert not await twins.here.skip_event(first)
+    await twins.here.settle_events([Settlement(first, "no")])
+    assert await twins.there.skip_event(first)
+    assert types(await lease(twins.here)) == ["second"]
+
+
+async def test_dead_letters_are_listed_page_by_page(twins: Twins) -> None:
+    for name in ("c", "a", "b"):
+        saga = await twins.begin(name)
+        await saga.record("paid", to=("x", "y"))
+    for destination in ("y", "x"):
+        found = await lease(twins.here, destination)
+        await twins.here.settle_events([Settlement(each, "no") for each in found])
+    pages: list[tuple[str, str]] = []
+    after: Delivery | None = None
+    while page := await twins.there.dead_letters(limit=4, after=after):
+        pages += [(each.message.saga_id, each.destination) for each in page]
+        after = page[-1]
+    assert pages == [(saga_id, destination) for saga_id in "abc" for destination in "xy"]
+
+
+async def test_the_lag_counts_what_waits_and_what_is_dead_but_not_what_is_held(twins: Twins) -> None:
+    assert await twins.here.outbox_lag() == (await twins.there.outbox_lag())
+    saga = await twins.begin("one")
+    await saga.record("first", "second")
+    await saga.record("receipt", held=True)
+    other = await twins.begin("two")
+    await other.record("first")
+    found = {each.message.saga_id: each for each in await lease(twins.here)}
+    await twins.here.settle_events([Settlement(found["two"], "no")])
+    lag = await twins.there.outbox_lag()
+    assert (lag.waiting, lag.dead) == (2, 1)
+    assert 0 <= lag.oldest < LONG
+
+
+async def test_an_event_outlives_its_saga(twins: Twins) -> None:
+    saga = await twins.begin("one")
+    await saga.record("paid", state=SagaState.COMPLETED)
+    assert await twins.here.purge(before=2**62, states=[SagaState.COMPLETED]) == 1
+    assert types(await lease(twins.here)) == ["paid"]
+
+
+async def test_whoever_watches_is_told_of_new_events_only(twins: Twins) -> None:
+    told: list[str] = []
+    stop = twins.here.watch_events(lambda: told.append("event"))
+    saga = await twins.begin("one")
+    await saga.record()
+    assert told == []
+    await saga.record("paid")
+    assert told == ["event"]
+    stop()
+    await saga.record("sent")
+    assert told == ["event"]
+
+
+async def test_two_relays_at_once_never_have_the_same_event(twins: Twins) -> None:
+    for number in range(60):
+        saga = await twins.begin(f"saga-{number}")
+        await saga.record("paid")
+    taken: list[Delivery] = []
+
+    async def relay(outbox: Outbox) -> None:
+        # Rows that the other one has locked are passed over, so an empty answer does not mean that all is taken.
+        while len(taken) < 60:
+            taken.extend(await outbox.lease_events("broker", 7, LONG))
+
+    async with anyio.create_task_group() as group:
+        for outbox in (twins.here, twins.there) * 2:
+            group.start_soon(relay, outbox)
+    assert set(Counter(each.message.id for each in taken).values()) == {1}
