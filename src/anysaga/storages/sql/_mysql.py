@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from anysaga._errors import StorageUnavailable
-from anysaga.storages.sql._server import ServerDatabase
+from anysaga.storages.sql._server import READ_ONLY, ServerDatabase
 
 _LOCK = "anysaga tables"
 
@@ -30,10 +30,11 @@ class MySQLDatabase(ServerDatabase):
         "1049": "there is no such database: create it first",
         "1146": "its tables are gone",
         "1054": "its tables are not those of anysaga",
-        "1290": "it only lets itself be read: perhaps it is a replica, give the address of the primary",
-        "1792": "it only lets itself be read: perhaps it is a replica, give the address of the primary",
-        "1836": "it only lets itself be read: perhaps it is a replica, give the address of the primary",
+        "1290": READ_ONLY,
+        "1792": READ_ONLY,
+        "1836": READ_ONLY,
     }
+    read_only = re.compile("1290|1792|1836")
     faults_of_rows = re.compile("1062|1205|1213|1020|1264|1366|1406|1153|1118")
     misfits = re.compile("1264|1366|1406|1153|1118")
 

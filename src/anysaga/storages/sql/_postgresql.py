@@ -13,7 +13,7 @@ from zlib import crc32
 import sqlalchemy as sa
 
 from anysaga.storages.sql._prepared import Command, CursorWire, Wire, wire_of
-from anysaga.storages.sql._server import ServerDatabase, driver_of
+from anysaga.storages.sql._server import READ_ONLY, ServerDatabase, driver_of
 
 _NOW = "anysaga.now"
 _LOCK = crc32(b"anysaga tables")
@@ -63,8 +63,9 @@ class PostgreSQLDatabase(ServerDatabase):
         "42501": "this user lacks a right that it needs: to read and write the tables, and to create them at first",
         "42P01": "its tables are gone, or another search_path hides them",
         "42703": "its tables are not those of anysaga",
-        "25006": "it only lets itself be read: perhaps it is a replica, give the address of the primary",
+        "25006": READ_ONLY,
     }
+    read_only = re.compile("25006")
     faults_of_rows = re.compile("22...|23...|40...|54...|55P03")
     misfits = re.compile("22...|54...")
 

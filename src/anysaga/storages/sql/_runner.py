@@ -10,7 +10,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from anysaga._errors import StorageClosed, StorageUnavailable
+from anysaga._errors import StorageClosed, StorageRefused, StorageUnavailable
 from anysaga._hosting import LoopLimiter, in_thread
 from anysaga.storages.sql._database import Database
 
@@ -91,15 +91,18 @@ class Lane:
             if self._database.is_clean(connection):
                 raise
             self._drop()
-            if kept is None or committing or not self._is_outage(error):
+            if kept is None or committing or not self._is_the_servers(error):
                 raise
         else:
             return result
-        # The connection had died since the last transaction. Nothing of this one was committed, so it is begun anew.
+        # The connection had died since the last transaction, or leads to a server that is the primary no more. Nothing
+        # of this one was committed, so it is begun anew.
         return self._transact(operation)
 
-    def _is_outage(self, error: BaseException) -> bool:
-        return isinstance(error, Exception) and isinstance(self._database.explain(error), StorageUnavailable)
+    def _is_the_servers(self, error: BaseException) -> bool:
+        return isinstance(error, Exception) and isinstance(
+            self._database.explain(error), StorageUnavailable | StorageRefused
+        )
 
     def _let_go(self) -> None:
         if self._connection is not None:

@@ -19,6 +19,8 @@ from anysaga.storages.sql._prepared import CursorWire, Wire, lay, wire_of
 _SHARE_OF_LEASE = 0.24
 _IS_WHOLE = "anysaga.is_whole"
 
+READ_ONLY = "it only lets itself be read: perhaps it is a replica, give the address of the primary"
+
 
 class ServerDatabase(Database):
     """A database server, whose clock all owners share.
@@ -35,6 +37,9 @@ class ServerDatabase(Database):
 
     refusals: ClassVar[dict[str, str]]
     """What the server will not do however often it is asked, by its code, and what to do about it."""
+
+    read_only: ClassVar[re.Pattern[str]]
+    """Codes of a server that only lets itself be read."""
 
     faults_of_rows: ClassVar[re.Pattern[str]]
     """Codes of what may be the fault of one row, or of the moment: without the others it may succeed."""
@@ -72,12 +77,12 @@ class ServerDatabase(Database):
             yield
             driver.commit()
             connection.commit()  # SQLAlchemy's own view of it, if it took part
-        except BaseException:
+        except BaseException as error:
             connection.info[_IS_WHOLE] = False
             with suppress(SQLAlchemyError, *self._driver_errors):
                 driver.rollback()
                 connection.rollback()
-                connection.info[_IS_WHOLE] = True
+                connection.info[_IS_WHOLE] = not self._is_read_only(error)
             raise
 
     def is_clean(self, connection: sa.Connection) -> bool:
@@ -124,6 +129,11 @@ class ServerDatabase(Database):
     @abstractmethod
     def is_open(self, driver: Any) -> bool:
         """Whether the driver still believes in its connection."""
+
+    def _is_read_only(self, error: BaseException) -> bool:
+        """Whether a new connection may be better: after a failover the same address leads to another server."""
+        cause = _driver_error(error)
+        return isinstance(cause, self._driver_errors) and self.read_only.fullmatch(self.code_of(cause)) is not None
 
 
 def _driver_error(error: BaseException | None) -> BaseException | None:
