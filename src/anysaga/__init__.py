@@ -19,6 +19,7 @@ from anysaga._errors import ContextChangedWarning as ContextChangedWarning
 from anysaga._errors import ContextConflict as ContextConflict
 from anysaga._errors import CorruptRecord as CorruptRecord
 from anysaga._errors import DefinitionError as DefinitionError
+from anysaga._errors import EventRefused as EventRefused
 from anysaga._errors import InvalidArgument as InvalidArgument
 from anysaga._errors import MissingDriver as MissingDriver
 from anysaga._errors import MissingPackage as MissingPackage
@@ -45,6 +46,8 @@ from anysaga._errors import StorageRefused as StorageRefused
 from anysaga._errors import StorageUnavailable as StorageUnavailable
 from anysaga._errors import TransactionMisused as TransactionMisused
 from anysaga._errors import UnfinishedSagaWarning as UnfinishedSagaWarning
+from anysaga._event_map import EventHandler as EventHandler
+from anysaga._event_map import EventMap as EventMap
 from anysaga._records import Outcome as Outcome
 from anysaga._records import SagaState as SagaState
 from anysaga._results import SagaResult as SagaResult

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from typing import Literal
 
 from attrs import define
 
-from anysaga._errors import CheckpointRefused, NoCurrentStep
-from anysaga._records import Outcome
+from anysaga._errors import CheckpointRefused, EventRefused, InvalidArgument, NoCurrentStep
+from anysaga._records import Outcome, StoredEvent
 
 
 @define(eq=False, repr=False)
@@ -31,7 +32,10 @@ class CurrentStep:
     fence: int
     outcome: Outcome | None = None
     _save: Callable[[CurrentStep], Awaitable[None]] | None = None
+    _store: Callable[[CurrentStep, object, bool], StoredEvent] | None = None
     _stop: bool = False
+    events: tuple[StoredEvent, ...] = ()
+    lost_event: Exception | None = None
 
     @property
     def act_key(self) -> str:
@@ -46,6 +50,30 @@ class CurrentStep:
     def ask_to_end(self) -> None:
         """Tell the step's thread that it should end. Called by the engine."""
         self._stop = True
+
+    def record(self, event: object, *, publish: Literal["now", "at_end"] = "now") -> None:
+        """Record an event: a fact that others learn of once this act, or this undo, is durably done.
+
+        It is stored in the same commit as that outcome, and dropped if the call ends in any other way. From then on it
+        is delivered at least once, to handlers and to the broker, in the order of the saga's events. An undo of the
+        step does not take it back: record another one in `compensate`. With ``publish="at_end"`` it waits until the
+        saga is completed, and is dropped if the saga is not.
+
+        The event is an attrs class or a dataclass; what it holds now is what is stored.
+
+        Raises `NotStorable` if it cannot be stored (a step that goes on in spite of it counts as failed), and
+        `EventRefused` where there is nothing to keep it.
+        """
+        if self._store is None:
+            raise EventRefused(self.step_name, "only act and compensate can record events")
+        if publish not in ("now", "at_end"):
+            raise InvalidArgument("publish", publish, "choose 'now' or 'at_end'")
+        try:
+            stored = self._store(self, event, publish == "at_end")
+        except Exception as error:
+            self.lost_event = error
+            raise
+        self.events = (*self.events, stored)
 
     async def save(self) -> None:
         """Make the context durable as it is now; see `checkpoint`."""

@@ -19,6 +19,7 @@ from anysaga._compilation import (
 from anysaga._composites import Fallback, Parallel
 from anysaga._definition import DEFAULT_COMPENSATE_RETRY, DEFAULT_GRACE, Definition
 from anysaga._errors import DefinitionError, NotStorable
+from anysaga._event_map import EventMap
 from anysaga._generics import arguments_of, is_open
 from anysaga._guard import Breaker
 from anysaga._retry import Retry
@@ -48,6 +49,7 @@ class Declaration:
     compensate_retry: Retry | None = None
     on_undo_failure: str = "park"
     grace: float = DEFAULT_GRACE
+    events: object = None
     context_may_follow: bool = False
 
 
@@ -81,6 +83,7 @@ def compile_saga(declared: Declaration) -> Definition:
         timeout=declared.timeout,
         on_undo_failure="continue" if declared.on_undo_failure == "continue" else "park",
         grace=declared.grace,
+        events=declared.events if isinstance(declared.events, EventMap) else EventMap(),
     )
 
 
@@ -94,6 +97,8 @@ def _saga_problems(declared: Declaration) -> Iterator[str]:
     yield from _span_problems("timeout", declared.timeout)
     yield from _span_problems("grace", declared.grace)
     yield from _retry_problems("compensate_retry", declared.compensate_retry)
+    if declared.events is not None and not isinstance(declared.events, EventMap):
+        yield f"events={declared.events!r} must be an EventMap"
     if declared.on_undo_failure not in ("park", "continue"):
         yield f'on_undo_failure={declared.on_undo_failure!r} must be "park" or "continue"'
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
+from anysaga._event_map import EventMap
 from anysaga._nodes import Leaf, Node, leaves_of
 from anysaga._records import Outcome
 from anysaga._retry import Retry
@@ -33,6 +34,7 @@ class Definition:
     timeout: float | None = None
     on_undo_failure: UndoFailurePolicy = "park"
     grace: float = DEFAULT_GRACE
+    events: EventMap = field(factory=EventMap)
     leaves: tuple[Leaf, ...] = field(init=False)
     by_path: dict[str, Leaf] = field(init=False)
     outline: str = field(init=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from attrs import define
 
 from anysaga._calls import Ended, How
+from anysaga._current import CurrentStep
 from anysaga._decisions import Back
 from anysaga._definition import Definition
 from anysaga._errors import ContextConflict, NotStorable, SagaTimeout
@@ -12,7 +13,7 @@ from anysaga._journal import Journal
 from anysaga._live_context import LiveContext
 from anysaga._nodes import ROOT, Leaf
 from anysaga._progress import clashes_at
-from anysaga._records import EntryKind
+from anysaga._records import EntryKind, StoredEvent
 from anysaga._results import StepResult
 from anysaga._retry import Retry
 from anysaga._run import Parking, Run
@@ -65,15 +66,17 @@ class Endings:
             return None
         return leaf.catcher(error)
 
-    def done(self, leaf: Leaf, attempt: int, ended: Ended) -> Back | None:
+    def done(self, leaf: Leaf, attempt: int, ended: Ended, current: CurrentStep) -> Back | None:
         """Note DONE; or UNKNOWN, and how to go back, if what the act made cannot be kept."""
         progress = self.journal.progress
+        if current.lost_event is not None:
+            return self.not_kept(leaf, attempt, current.lost_event)
         try:
             response = leaf.encode_response(ended.value)
             text = self.context.encode()
             self._refuse_clashes(leaf, text)
         except (NotStorable, ContextConflict) as error:
-            return self._not_kept(leaf, attempt, error)
+            return self.not_kept(leaf, attempt, error)
         self.journal.note(
             EntryKind.DONE,
             leaf.path,
@@ -81,6 +84,7 @@ class Endings:
             context=None if text == progress.context_of(leaf).base else text,
             response=response,
             duration=ended.duration,
+            events=self._kept(current),
         )
         if not progress.goes_back(leaf):
             result = StepResult(
@@ -97,7 +101,12 @@ class Endings:
         if fields:
             raise ContextConflict(self.definition.name, self.journal.saga_id, leaf.name, tuple(fields))
 
-    def _not_kept(self, leaf: Leaf, attempt: int, error: NotStorable | ContextConflict) -> Back | None:
+    def _kept(self, current: CurrentStep) -> tuple[StoredEvent, ...]:
+        if any(event.held for event in current.events):
+            self.journal.holds_events = True
+        return current.events
+
+    def not_kept(self, leaf: Leaf, attempt: int, error: Exception) -> Back | None:
         """The act took effect, and its result cannot be kept: no retry can mend that, so the saga goes back."""
         progress = self.journal.progress
         text, problem = self._context_or_none(progress.context_of(leaf).base)
@@ -113,10 +122,17 @@ class Endings:
         reason = f"its thread is still running {self.definition.grace:g} seconds after it was asked to end"
         self.run.parks.append(Parking(leaf.path, reason, ended.thread))
 
-    def undone(self, leaf: Leaf, attempt: int, ended: Ended, durable: str) -> None:
+    def undone(self, leaf: Leaf, attempt: int, ended: Ended, durable: str, current: CurrentStep) -> None:
         """Note UNDONE, with what the undo wrote into a context that was `durable`."""
         text = self._context_or_none(durable)[0]
-        self.journal.note(EntryKind.UNDONE, leaf.path, attempt=attempt, context=text, duration=ended.duration)
+        self.journal.note(
+            EntryKind.UNDONE,
+            leaf.path,
+            attempt=attempt,
+            context=text,
+            duration=ended.duration,
+            events=self._kept(current),
+        )
 
     def undo_failed(self, leaf: Leaf, attempt: int, ended: Ended, error: BaseException) -> None:
         """Note UNDO_FAILED."""

@@ -344,6 +344,24 @@ class CheckpointRefused(AnysagaError, RuntimeError):
         return f"checkpoint() in step {self.step!r} was refused: {self.reason}"
 
 
+class NoCurrentMessage(AnysagaError, LookupError):
+    """`current_message()` was called where no event is handled."""
+
+    def __str__(self) -> str:
+        return "current_message() works only inside the handler of an event"
+
+
+@define(slots=False, eq=False, repr=False)
+class EventRefused(AnysagaError, RuntimeError):
+    """`current_step().record()` was called where an event cannot be kept."""
+
+    step: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"an event of step {self.step!r} was refused: {self.reason}"
+
+
 @define(slots=False, eq=False, repr=False)
 class BlockingCallInLoop(AnysagaError, RuntimeError):
     """A blocking function was called inside a running event loop, which it would stop."""

@@ -12,7 +12,7 @@ from attrs import define, field
 from anysaga._errors import StaleFence, StorageUnavailable
 from anysaga._folding import apply
 from anysaga._progress import Progress
-from anysaga._records import Claim, Entry, EntryKind, NewSaga, Outcome, Write
+from anysaga._records import Claim, Entry, EntryKind, NewSaga, Outcome, StoredEvent, Write
 from anysaga._snapshot import fit_error
 from anysaga.abc import Storage
 
@@ -26,6 +26,7 @@ class Journal:
 
     `note` folds an entry at once and `commit` makes all noted entries durable in one write. If a commit fails for
     good, the progress runs ahead of the store; so the journal is `closed` then, and its owner does nothing more.
+    `holds_events`: there may be events that wait for the end of the saga. Of one that began elsewhere nobody knows.
     """
 
     storage: Storage
@@ -35,13 +36,14 @@ class Journal:
     seq: int = 0
     pending: list[Entry] = field(factory=list, init=False)
     closed: bool = field(default=False, init=False)
+    holds_events: bool = field(init=False)
     _owes: bool = field(init=False)
     _began: float = field(factory=monotonic, init=False)
     _writing: bool = field(default=False, init=False)
     _written_event: anyio.Event | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._owes = self.claim is not None
+        self._owes = self.holds_events = self.claim is not None
 
     def now(self) -> int:
         """The store's time in µs: that of the claim, and what has passed since on the monotonic clock."""
@@ -66,6 +68,7 @@ class Journal:
         wait: float | None = None,
         duration: float | None = None,
         caught: str | None = None,
+        events: tuple[StoredEvent, ...] = (),
     ) -> None:
         """Say what happened, in the words of `Entry`. It counts at once here, and in the store with the next commit."""
         self.seq += 1
@@ -74,7 +77,7 @@ class Journal:
         fence = self.progress.fence
         # In the order of its fields, since keywords cost a third more here.
         entry = Entry(
-            kind, path, attempt, context, response, said, outcome, wait, duration, self.seq, fence, at, caught
+            kind, path, attempt, context, response, said, outcome, wait, duration, self.seq, fence, at, caught, events
         )
         apply(self.progress, entry)
         self.pending.append(entry)
@@ -161,7 +164,7 @@ class Journal:
         if not self.pending:
             return
         entries, self.pending = tuple(self.pending), []
-        write = Write(self.saga_id, self.progress.fence, entries, self.progress.state, wait, release)
+        write = Write(self.saga_id, self.progress.fence, entries, self.progress.state, wait, release, self.holds_events)
         self.closed = True
         cancelled: BaseException | None = None
         try:

@@ -9,7 +9,7 @@ from attrs import define, field
 
 from anysaga._definition import Definition
 from anysaga._errors import ContextChangedWarning, NotStorable
-from anysaga._snapshot import fit_error, redact
+from anysaga._snapshot import error_in_words
 
 
 @define(eq=False, repr=False)
@@ -57,12 +57,7 @@ class LiveContext:
 
     def in_words(self, error: BaseException) -> str:
         """An error as one text that can be stored and shown: no secrets, bounded, always writable."""
-        try:
-            said = str(error)
-        except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
-            said = "(its text could not be made)"
-        text = f"{type(error).__name__}: {said}" if said else type(error).__name__
-        return fit_error(redact(text, self._secrets_before + self._secrets()))
+        return error_in_words(error, self._secrets_before + self._secrets())
 
     def _secrets(self) -> tuple[str, ...]:
         try:

@@ -135,7 +135,8 @@ class _Desk:
         record = self.claim.record
         text = None if entry.error is None else fit_error(entry.error)
         entry = evolve(entry, seq=record.summary.seq + 1, fence=self.claim.fence, error=text)
-        await self.storage.record(Write(record.summary.saga_id, self.claim.fence, (entry,), state, release=True))
+        write = Write(record.summary.saga_id, self.claim.fence, (entry,), state, release=True, held=True)
+        await self.storage.record(write)
         return state
 
     async def refuse(self, reason: str) -> str:

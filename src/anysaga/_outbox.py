@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
+from attrs import field
+
 from anysaga._records import frozen
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -24,7 +26,7 @@ class Message:
 
     id: str
     type: str
-    data: str
+    data: str = field(repr=False)  # it may hold what is secret
     at: int
     saga_id: str
     saga: str

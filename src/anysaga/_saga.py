@@ -14,6 +14,7 @@ from anysaga._composites import Branch
 from anysaga._declaration import Declaration, compile_saga
 from anysaga._definition import DEFAULT_GRACE, Definition, UndoFailurePolicy
 from anysaga._errors import InvalidArgument
+from anysaga._event_map import EventMap
 from anysaga._generics import arguments_of
 from anysaga._opening import submit_saga
 from anysaga._records import MAX_SAGA_ID
@@ -40,6 +41,8 @@ class Saga(Generic[ContextT]):
     - `timeout`: seconds for going forward; a saga that takes longer is undone. Stored, so it holds across crashes.
     - `compensate_retry`: the default for undoing; 3 attempts, 1 s, doubled.
     - `on_undo_failure`: ``"park"`` stops at the first undo that fails for good, ``"continue"`` undoes the rest first.
+    - `events`: what the events of its steps are called, and where they go; see `EventMap`. Without one they go to the
+      broker, under the names of their classes.
     - `grace`: seconds that undoing may go on after the caller was cancelled; the rest is recovery's.
 
     `storage` keeps the state. Without one it is a `MemoryStorage` of this saga object's own: nothing survives the
@@ -59,6 +62,7 @@ class Saga(Generic[ContextT]):
     compensate_retry: Retry | None = None
     on_undo_failure: UndoFailurePolicy = "park"
     grace: float = DEFAULT_GRACE
+    events: EventMap | None = None
 
     _compiled: ClassVar[Definition | None] = None
 
@@ -78,6 +82,7 @@ class Saga(Generic[ContextT]):
         compensate_retry: Retry | None = None,
         on_undo_failure: UndoFailurePolicy | None = None,
         grace: float | None = None,
+        events: EventMap | None = None,
     ) -> None:
         self._storage = _checked_storage(storage)
         self._container = container_of(container)
@@ -89,6 +94,7 @@ class Saga(Generic[ContextT]):
             "compensate_retry": compensate_retry,
             "on_undo_failure": on_undo_failure,
             "grace": grace,
+            "events": events,
         }
         changed = {key: value for key, value in given.items() if value is not None}
         for key, value in changed.items():
@@ -238,5 +244,6 @@ def _declaration(source: Any, kind: type, context_type: Any, *, checking: bool =
         compensate_retry=source.compensate_retry,
         on_undo_failure=source.on_undo_failure,
         grace=source.grace,
+        events=source.events,
         context_may_follow=checking,
     )

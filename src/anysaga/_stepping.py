@@ -18,6 +18,7 @@ from anysaga._endings import Endings
 from anysaga._errors import (
     CheckpointRefused,
     CircuitOpen,
+    EventRefused,
     SagaTimeout,
     StaleFence,
     StepTimeout,
@@ -27,11 +28,11 @@ from anysaga._journal import Journal
 from anysaga._live_context import LiveContext
 from anysaga._nodes import Leaf
 from anysaga._progress import clashes_at
-from anysaga._records import Claim, EntryKind, Outcome
+from anysaga._records import MAX_EVENTS, Claim, EntryKind, Outcome, StoredEvent
 from anysaga._run import Run
 from anysaga._shield import run_shielded
 from anysaga._step import Step
-from anysaga.abc import CircuitStore
+from anysaga.abc import CircuitStore, Outbox
 
 
 @define(eq=False, repr=False)
@@ -88,7 +89,9 @@ class Stepping:
         finally:
             self._acting = None
         if ended.how is How.RETURNED:
-            back = self._endings.done(leaf, attempt, ended)
+            back = self._endings.done(leaf, attempt, ended, current)
+        elif (lost := current.lost_event) is not None and ended.error is lost and not leaf.is_clean(lost):
+            back = self._endings.not_kept(leaf, attempt, lost)
         else:
             if ended.how is How.CANCELLED and self.drains and not progress.goes_back(leaf):
                 _raise_again(ended)
@@ -109,10 +112,12 @@ class Stepping:
         self.context.bring_to(durable)
         current = self._current(leaf, "undo", attempt, decision.outcome)
         ended = await self._call(leaf, self.steps[leaf.path].compensate, current, math.inf)
+        if ended.how is How.RETURNED and current.lost_event is not None:
+            ended = evolve(ended, how=How.RAISED, error=current.lost_event)
         if ended.how in (How.CANCELLED, How.NOT_CALLED):
             _raise_again(ended)
         if ended.how is How.RETURNED:
-            self._endings.undone(leaf, attempt, ended, durable)
+            self._endings.undone(leaf, attempt, ended, durable, current)
         else:
             self._endings.undo_failed(leaf, attempt, ended, self._own_error(leaf, ended))
         self.run.in_call.pop(leaf.path, None)
@@ -123,7 +128,7 @@ class Stepping:
         progress = self.journal.progress
         await self.journal.storage.confirm(self._refuse_if_lost())
         self.context.bring_to(progress.context_of(leaf).base)
-        current = self._current(leaf, "act", progress.of(leaf.path).attempts, Outcome.UNKNOWN)
+        current = self._current(leaf, "act", progress.of(leaf.path).attempts, Outcome.UNKNOWN, records=False)
         ended = await self._call(leaf, self.steps[leaf.path].probe, current, math.inf)
         self.context.touched()
         if ended.how is not How.RETURNED:
@@ -150,13 +155,29 @@ class Stepping:
         self.journal.note(EntryKind.CHECKPOINT, current.path, context=text)
         await self.journal.commit()
 
+    def store(self, current: CurrentStep, event: object, held: bool) -> StoredEvent:  # noqa: FBT001
+        """An event as it enters the outbox with the outcome of this call."""
+        if not isinstance(self.journal.storage, Outbox):
+            raise EventRefused(current.step_name, "this storage keeps no events: use one that implements Outbox")
+        number = len(current.events) + 1
+        if number > MAX_EVENTS:
+            raise EventRefused(current.step_name, f"one call may record {MAX_EVENTS} events")
+        binding = self.definition.events.binding_of(type(event))
+        data = binding.codec.encode(event, where=f"the event {binding.name}")
+        verb = "act" if current.key == current.act_key else "undo"
+        identity = f"{current.saga_id}/{current.path}/{verb}/{number}"
+        step = current.step_name
+        return StoredEvent(identity, binding.name, data, self.definition.name, step, binding.destinations, held)
+
     def _refuse_if_lost(self) -> Claim:
         claim = self.journal.claim
         if claim is None or claim.lost:
             raise StaleFence(self.journal.saga_id, self.journal.progress.fence)
         return claim
 
-    def _current(self, leaf: Leaf, verb: str, attempt: int, outcome: Outcome | None) -> CurrentStep:
+    def _current(
+        self, leaf: Leaf, verb: str, attempt: int, outcome: Outcome | None, *, records: bool = True
+    ) -> CurrentStep:
         saga_id, path = self.journal.saga_id, leaf.path
         return CurrentStep(
             saga_id,
@@ -168,6 +189,7 @@ class Stepping:
             self.journal.progress.fence,
             outcome,
             self.save if verb == "act" else None,
+            self.store if records else None,
         )
 
     async def _call(self, leaf: Leaf, method: Callable[[Any], Any], current: CurrentStep, deadline: float) -> Ended:

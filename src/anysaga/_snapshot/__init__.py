@@ -12,6 +12,7 @@ from ._fields import fields_of as fields_of
 from ._fields import has_fields as has_fields
 from ._misfit import type_name as type_name
 from ._secrets import SECRET as SECRET
+from ._secrets import error_in_words as error_in_words
 from ._secrets import redact as redact
 from ._secrets import secret as secret
 from ._text import digest as digest

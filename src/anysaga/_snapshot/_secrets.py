@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, overl
 import attrs
 
 from ._fields import Field, bare, fields_of, has_fields, is_named_tuple
+from ._text import fit_error
 
 V = TypeVar("V")
 
@@ -166,6 +167,16 @@ def _texts(value: Any) -> Iterator[str]:
     text = str.__str__(value) if isinstance(value, str) else str(value)
     shown = repr(text)[1:-1]
     yield from (each for each in dict.fromkeys((text, shown)) if each)
+
+
+def error_in_words(error: BaseException, secrets: Iterable[str] = ()) -> str:
+    """An error as one text that can be stored and shown: none of these secrets, bounded, always writable."""
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
+        said = "(its text could not be made)"
+    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return fit_error(redact(text, secrets))
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:

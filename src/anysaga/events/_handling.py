@@ -1,0 +1,93 @@
+"""Handing messages to a handler."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from anyio import CapacityLimiter, create_task_group, fail_after
+from attrs import define
+
+from anysaga._errors import NoCurrentMessage, NotReadable
+from anysaga._event_map import Binding, EventHandler, Target
+from anysaga._hosting import in_thread
+from anysaga._outbox import Delivery, Message
+from anysaga._snapshot import error_in_words
+from anysaga._wiring import wire
+from anysaga.abc import Container
+
+from ._lane import Failure, Results
+
+_MESSAGE: ContextVar[Message] = ContextVar("anysaga_current_message")
+
+
+def current_message() -> Message:
+    """The message that is handled here: the id to know an event by that comes twice, its saga, its moment.
+
+    Works in handlers, in what they call, and in their worker threads. Raises `NoCurrentMessage` anywhere else.
+    """
+    try:
+        return _MESSAGE.get()
+    except LookupError:
+        raise NoCurrentMessage from None
+
+
+@define(eq=False, repr=False)
+class Handling:
+    """Calls a handler for its events, each with a scope of the container of its own.
+
+    `limit` is shared by all handlers. `timeout` is in seconds. A plain function runs in a worker thread, and is waited
+    for even if its time is over, since it cannot be stopped.
+    """
+
+    target: Target
+    container: Container
+    timeout: float
+    limit: CapacityLimiter
+    threads: CapacityLimiter
+
+    async def handle_all(self, deliveries: Sequence[Delivery], results: Results) -> None:
+        """Hand events to the handler, as many at once as the limit lets."""
+        async with create_task_group() as group:
+            for delivery in deliveries:
+                group.start_soon(self._handle, delivery, results)
+
+    async def _handle(self, delivery: Delivery, results: Results) -> None:
+        message = delivery.message
+        secrets: Sequence[str] = ()
+        async with self.limit:
+            _MESSAGE.set(message)
+            try:
+                binding = self._binding(message)
+                event = binding.codec.decode(message.data, where=f"the event {message.type}")
+                secrets = binding.codec.secrets(event)
+                with fail_after(self.timeout):
+                    await self._call(event)
+                results[delivery] = None
+            except Exception as error:  # noqa: BLE001 - whatever it is, the event comes again
+                results[delivery] = Failure(error, error_in_words(error, secrets))
+
+    async def _call(self, event: Any) -> None:
+        handler: Any = self.target.handler
+        if not isinstance(handler, type):
+            await self._invoke(handler, event)
+            return
+        async with self.container.scope() as scope:
+            made: EventHandler[Any] = await wire(handler, scope)
+            await self._invoke(made.handle, event)
+
+    async def _invoke(self, function: Any, event: Any) -> None:
+        if inspect.iscoroutinefunction(function):
+            await function(event)
+            return
+        result = await in_thread(function, event, limiter=self.threads)
+        if inspect.isawaitable(result):
+            await result
+
+    def _binding(self, message: Message) -> Binding:
+        binding = self.target.types.get(message.type)
+        if binding is None:
+            raise NotReadable(f"the event {message.type}", "its handler is not bound to events of this name any more")
+        return binding

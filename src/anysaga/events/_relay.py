@@ -1,0 +1,163 @@
+"""The relay: takes events out of the outbox, to handlers and to the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from anyio import CapacityLimiter, create_task_group, fail_after
+
+from anysaga._errors import InvalidArgument, StorageClosed
+from anysaga._event_map import BROKER, EventMap
+from anysaga._hosting import in_own_loop
+from anysaga._outbox import Delivery, Outbox, OutboxLag, Publisher
+from anysaga._retry import Retry
+from anysaga._snapshot import error_in_words
+from anysaga._wiring import GivenContainer, container_of
+from anysaga.abc import Storage
+
+from ._handling import Handling
+from ._lane import Failure, Lane, Results, Send
+
+DEFAULT_RETRY = Retry(attempts=10, delay=1.0, backoff=2.0, max_delay=300.0, jitter=0.1)
+
+_MOST_AT_ONCE = 200
+_BROKER_LEASE = 30.0
+_MARGIN = 10.0
+_THREADS = 40
+
+
+class EventRelay:
+    """Delivers the events of sagas, at least once each, in the order of each saga: to handlers, and to the broker.
+
+    Run as many relays as you like on one storage, beside the sagas or in processes of their own: an event is leased to
+    one of them at a time. What fails comes again as `retry` says, and is a dead letter in the end; until somebody sends
+    it again, or skips it, later events of its saga to the same destination wait. None of that touches the saga.
+
+    `events` says which handlers there are, `publisher` sends what goes to the broker; without one, that is left to
+    another relay. `container` makes handlers, in a scope of their own for each event.
+
+    `max_concurrent` is how many handlers run at once, all types together; with ``concurrent=False`` it is one after the
+    other. `handler_timeout` is how many seconds a handler may take; it counts as failed then. `poll` is how many
+    seconds pass between two looks if nobody says that there is something; events of this process are seen at once.
+
+        async with SQLAlchemyStorage(url) as storage, KafkaPublisher(servers, topic="orders") as publisher:
+            await EventRelay(storage, events=events, publisher=publisher, container=services).run()
+
+    Raises `InvalidArgument` for a storage that keeps no events, and for numbers that make no sense.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        events: EventMap | None = None,
+        publisher: Publisher | None = None,
+        container: GivenContainer | None = None,
+        max_concurrent: int = 1,
+        concurrent: bool = True,
+        handler_timeout: float = 30.0,
+        retry: Retry = DEFAULT_RETRY,
+        poll: float = 1.0,
+    ) -> None:
+        if not isinstance(storage, Outbox):
+            raise InvalidArgument("storage", storage, "it keeps no events: use SQLAlchemyStorage, or implement Outbox")
+        if type(max_concurrent) is not int or max_concurrent < 1:
+            raise InvalidArgument("max_concurrent", max_concurrent, "give a whole number, 1 or more")
+        for name, value in (("handler_timeout", handler_timeout), ("poll", poll)):
+            if not value > 0:
+                raise InvalidArgument(name, value, "it is a number of seconds above 0")
+        self._outbox: Outbox = storage
+        self._targets = {} if events is None else events.targets
+        self._publisher = publisher
+        self._container = container_of(container)
+        self._max_concurrent = max_concurrent if concurrent else 1
+        self._handler_timeout = handler_timeout
+        self._retry = retry
+        self._poll = poll
+        self._closed: StorageClosed | None = None
+
+    async def run(self) -> None:
+        """Deliver events until this is cancelled. What is under way then is given back.
+
+        Raises `StorageClosed` if the storage was closed. Other errors of the store, and of brokers, are waited out.
+        """
+        self._closed = None
+        lanes = self._lanes()
+        stop_watching = self._outbox.watch_events(in_own_loop(partial(_wake, lanes)))
+        try:
+            async with create_task_group() as group:
+                for lane in lanes:
+                    group.start_soon(self._serve, lane, group.cancel_scope.cancel)
+        finally:
+            stop_watching()
+        if self._closed is not None:
+            raise self._closed  # not from inside, where the task group would wrap it
+
+    async def deliver_due(self) -> int:
+        """Try everything that is due once, and return how many deliveries that were. For jobs, tests and shutdowns.
+
+        Raises `StorageError`.
+        """
+        lanes, delivered, found = self._lanes(), 0, True
+        while found:
+            found = False
+            for lane in lanes:
+                number = await lane.round()
+                delivered += number
+                found = found or number > 0
+        return delivered
+
+    async def lag(self) -> OutboxLag:
+        """How far the deliveries are behind, all destinations together."""
+        return await self._outbox.outbox_lag()
+
+    async def dead_letters(self, *, limit: int = 100, after: Delivery | None = None) -> list[Delivery]:
+        """List dead letters, ordered by saga and destination, beginning `after` the one given."""
+        return await self._outbox.dead_letters(limit=limit, after=after)
+
+    async def send_again(self, delivery: Delivery) -> bool:
+        """Have a dead letter sent again, from its first attempt. False: it is no dead letter any more."""
+        return await self._outbox.send_again(delivery)
+
+    async def skip(self, delivery: Delivery) -> bool:
+        """Give a dead letter up, so that later events of its saga go on. False: it is no dead letter any more."""
+        return await self._outbox.skip_event(delivery)
+
+    async def _serve(self, lane: Lane, stop: Callable[[], None]) -> None:
+        try:
+            await lane.run()
+        except StorageClosed as error:
+            self._closed = error
+            stop()
+
+    def _lanes(self) -> list[Lane]:
+        """One for each destination. Made for each run, since limits belong to the loop they are made in."""
+        limit, threads = CapacityLimiter(self._max_concurrent), CapacityLimiter(_THREADS)
+        # All lanes lease as much as is handled at once: that is done in as many turns as there are lanes, at worst.
+        lease = self._handler_timeout * (len(self._targets) + 1) + _MARGIN
+        lanes: list[Lane] = []
+        for destination, target in self._targets.items():
+            handling = Handling(target, self._container, self._handler_timeout, limit, threads)
+            lanes.append(self._lane(destination, handling.handle_all, self._max_concurrent, lease))
+        if self._publisher is not None:
+            lanes.append(self._lane(BROKER, partial(_publish, self._publisher), _MOST_AT_ONCE, _BROKER_LEASE))
+        return lanes
+
+    def _lane(self, destination: str, send: Send, batch: int, lease: float) -> Lane:
+        return Lane(self._outbox, destination, send, batch, lease, self._retry, self._poll)
+
+
+def _wake(lanes: Sequence[Lane]) -> None:
+    for lane in lanes:
+        lane.wake()
+
+
+async def _publish(publisher: Publisher, deliveries: Sequence[Delivery], results: Results) -> None:
+    try:
+        with fail_after(_BROKER_LEASE - _MARGIN):
+            answers = await publisher.publish([delivery.message for delivery in deliveries])
+        for delivery, answer in zip(deliveries, answers, strict=True):
+            results[delivery] = None if answer is None else Failure(answer, error_in_words(answer))
+    except Exception as error:  # noqa: BLE001 - it says that none of them is known to have arrived
+        results.update((delivery, Failure(error, error_in_words(error))) for delivery in deliveries)
