@@ -15,12 +15,15 @@ from anysaga._errors import (
     CheckpointRefused,
     CircuitOpen,
     ContainerFailed,
+    ContextAlreadyMapped,
     ContextChangedWarning,
     ContextConflict,
+    ContextNotMapped,
     CorruptRecord,
     DefinitionError,
     EventRefused,
     InvalidArgument,
+    MediatorClosed,
     MissingDriver,
     MissingPackage,
     NoCurrentMessage,
@@ -36,6 +39,7 @@ from anysaga._errors import (
     SagaCompensated,
     SagaMismatch,
     SagaNotFound,
+    SagaOfOtherContext,
     SagaParked,
     SagaTimeout,
     StaleFence,
@@ -180,6 +184,28 @@ MESSAGES: list[tuple[Exception, str]] = [
         "cannot retry saga 'order-17': it is COMPLETED, not PARKED",
     ),
     (
+        ContextNotMapped("Order", ("Refund", "Trip")),
+        "no saga is bound to Order: `sagas.bind(Order, ...)`; the map has Refund, Trip",
+    ),
+    (
+        ContextAlreadyMapped("Order", "rush", "order"),
+        (
+            "saga 'rush' cannot be bound to Order, which starts saga 'order' already: "
+            "give each saga a context type of its own"
+        ),
+    ),
+    (
+        SagaOfOtherContext("Order", "refund", "Refund"),
+        ("saga 'refund' works on Refund, not on Order: `sagas.bind(Refund, ...)`, or declare the saga for Order"),
+    ),
+    (
+        MediatorClosed("order", "order-17"),
+        (
+            "saga 'order' (order-17) is not driven to its end here, since the mediator is closed: "
+            "resume() it by its id, or let recover() or a worker finish it"
+        ),
+    ),
+    (
         TransactionMisused("order", "was used outside its `async with`"),
         (
             "the transaction of saga 'order' was used outside its `async with`: "
@@ -247,7 +273,11 @@ ALSO: dict[type[Exception], type[Exception]] = {
     NotStorable: ValueError,
     SagaNotFound: LookupError,
     CircuitOpen: ConnectionError,
+    ContextAlreadyMapped: ValueError,
     ContextConflict: ValueError,
+    ContextNotMapped: LookupError,
+    MediatorClosed: RuntimeError,
+    SagaOfOtherContext: TypeError,
     SagaTimeout: TimeoutError,
     StepTimeout: TimeoutError,
     StorageClosed: RuntimeError,

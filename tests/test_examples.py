@@ -183,3 +183,16 @@ def test_order_di(backend: str, tmp_path: Path) -> None:
         "  warehouse: disconnected",
         "  failed: the card has 20 euros",
     ]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_mediator(backend: str, tmp_path: Path) -> None:
+    """A customer who goes away stops nothing, and what a shutdown stopped is resumed."""
+    output = run("mediator.py", tmp_path, "--backend", backend)
+    assert output.count("the service starts\n") == 1
+    assert output.startswith("the service starts\n")
+    assert re.findall(r"seen: (\w+)", output) == ["ReserveItem", "SendItem", "ReserveItem"]
+    assert "the order is completed all the same" in output
+    assert "(order-3) is not driven to its end here" in output
+    assert output.endswith("  a cup sent\n  order-3: COMPLETED, a cup on shelf 4\n")
+    assert "undo" not in output

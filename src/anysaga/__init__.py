@@ -15,12 +15,15 @@ from anysaga._errors import BlockingCallInLoop as BlockingCallInLoop
 from anysaga._errors import CheckpointRefused as CheckpointRefused
 from anysaga._errors import CircuitOpen as CircuitOpen
 from anysaga._errors import ContainerFailed as ContainerFailed
+from anysaga._errors import ContextAlreadyMapped as ContextAlreadyMapped
 from anysaga._errors import ContextChangedWarning as ContextChangedWarning
 from anysaga._errors import ContextConflict as ContextConflict
+from anysaga._errors import ContextNotMapped as ContextNotMapped
 from anysaga._errors import CorruptRecord as CorruptRecord
 from anysaga._errors import DefinitionError as DefinitionError
 from anysaga._errors import EventRefused as EventRefused
 from anysaga._errors import InvalidArgument as InvalidArgument
+from anysaga._errors import MediatorClosed as MediatorClosed
 from anysaga._errors import MissingDriver as MissingDriver
 from anysaga._errors import MissingPackage as MissingPackage
 from anysaga._errors import NoCurrentStep as NoCurrentStep
@@ -35,6 +38,7 @@ from anysaga._errors import SagaAlreadyRunning as SagaAlreadyRunning
 from anysaga._errors import SagaCompensated as SagaCompensated
 from anysaga._errors import SagaMismatch as SagaMismatch
 from anysaga._errors import SagaNotFound as SagaNotFound
+from anysaga._errors import SagaOfOtherContext as SagaOfOtherContext
 from anysaga._errors import SagaParked as SagaParked
 from anysaga._errors import SagaTimeout as SagaTimeout
 from anysaga._errors import StaleFence as StaleFence
@@ -64,6 +68,9 @@ if TYPE_CHECKING:
     from anysaga._blocking import iter_saga as iter_saga
     from anysaga._blocking import run_saga as run_saga
     from anysaga._blocking import run_worker as run_worker
+    from anysaga._blocking_mediator import BlockingMediator as BlockingMediator
+    from anysaga._blocking_mediator import BlockingStream as BlockingStream
+    from anysaga._bootstrap import bootstrap as bootstrap
     from anysaga._breaker import CircuitBreaker as CircuitBreaker
     from anysaga._breaker import CircuitListener as CircuitListener
     from anysaga._circuit import CircuitState as CircuitState
@@ -75,20 +82,29 @@ if TYPE_CHECKING:
     from anysaga._recovery import recover_saga as recover_saga
     from anysaga._worker import SagaWorker as SagaWorker
     from anysaga.diagrams import SagaMermaid as SagaMermaid
+    from anysaga.mediator import SagaMap as SagaMap
+    from anysaga.mediator import SagaMediator as SagaMediator
+    from anysaga.mediator import SagaStream as SagaStream
     from anysaga.storages import SQLAlchemyStorage as SQLAlchemyStorage
 
 __version__ = "0.1.0"
 
 # What is imported when it is first used, so that a program that only declares and runs sagas starts quickly.
 _LATER = {
+    "BlockingMediator": "anysaga._blocking_mediator",
     "BlockingRunner": "anysaga._blocking",
+    "BlockingStream": "anysaga._blocking_mediator",
     "CircuitBreaker": "anysaga._breaker",
     "CircuitListener": "anysaga._breaker",
     "CircuitState": "anysaga._circuit",
     "SQLAlchemyStorage": "anysaga.storages",
+    "SagaMap": "anysaga.mediator",
+    "SagaMediator": "anysaga.mediator",
     "SagaMermaid": "anysaga.diagrams",
+    "SagaStream": "anysaga.mediator",
     "SagaWorker": "anysaga._worker",
     "abandon": "anysaga._operations",
+    "bootstrap": "anysaga._bootstrap",
     "compensate": "anysaga._operations",
     "iter_saga": "anysaga._blocking",
     "recover": "anysaga._recovery",

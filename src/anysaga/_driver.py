@@ -138,7 +138,7 @@ class Driver:
         if self.stepping.run.parks:
             await self._park(self.stepping.run.parks[0])
             return
-        if self.stepping.drains or not (self.progress.going_back or can_go_back(self.progress)):
+        if self.stepping.run.drains or not (self.progress.going_back or can_go_back(self.progress)):
             await self.suspend()
             return
         if not self.progress.going_back:

@@ -310,6 +310,62 @@ class OperationRefused(AnysagaError):
 
 
 @define(slots=False, eq=False, repr=False)
+class ContextNotMapped(AnysagaError, LookupError):
+    """A mediator was given a context, and no saga is bound to its type. `known` are the types that have one."""
+
+    context: str
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        known = ", ".join(self.known) or "nothing"
+        return f"no saga is bound to {self.context}: `sagas.bind({self.context}, ...)`; the map has {known}"
+
+
+@define(slots=False, eq=False, repr=False)
+class ContextAlreadyMapped(AnysagaError, ValueError):
+    """A second saga was bound to a type of context. `bound` is the first one."""
+
+    context: str
+    saga: str
+    bound: str
+
+    def __str__(self) -> str:
+        return (
+            f"saga {self.saga!r} cannot be bound to {self.context}, which starts saga {self.bound!r} already: "
+            "give each saga a context type of its own"
+        )
+
+
+@define(slots=False, eq=False, repr=False)
+class SagaOfOtherContext(AnysagaError, TypeError):
+    """A saga was bound to a type that is not that of its context, which is `expected`."""
+
+    context: str
+    saga: str
+    expected: str
+
+    def __str__(self) -> str:
+        return (
+            f"saga {self.saga!r} works on {self.expected}, not on {self.context}: "
+            f"`sagas.bind({self.expected}, ...)`, or declare the saga for {self.context}"
+        )
+
+
+@define(slots=False, eq=False, repr=False)
+class MediatorClosed(AnysagaError, RuntimeError):
+    """The mediator was closed before the saga's end. What was stored of the saga is unharmed, and nothing is undone."""
+
+    saga: str
+    saga_id: str
+
+    def __str__(self) -> str:
+        return (
+            f"saga {self.saga!r} ({self.saga_id}) is not driven to its end here, since the mediator is closed: "
+            "resume() it by its id, or let recover() or a worker finish it"
+        )
+
+
+@define(slots=False, eq=False, repr=False)
 class TransactionMisused(AnysagaError, RuntimeError):
     """A saga transaction was used outside its `async with`, twice, or by two tasks at once."""
 

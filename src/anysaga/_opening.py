@@ -25,6 +25,7 @@ from anysaga._live_context import LiveContext
 from anysaga._progress import Progress
 from anysaga._records import MAX_CLAIMS, Claim, Entry, EntryKind, NewSaga, SagaRecord, SagaState
 from anysaga._results import SagaResult, StepResult
+from anysaga._run import Run
 from anysaga._snapshot import digest
 from anysaga._step import Step
 from anysaga._stepping import Stepping
@@ -53,17 +54,23 @@ class Opened:
 
 
 async def open_saga(
-    definition: Definition, storage: Storage, steps: Mapping[str, Step[Any, Any]], context: Any, saga_id: str
+    definition: Definition,
+    storage: Storage,
+    steps: Mapping[str, Step[Any, Any]],
+    context: Any,
+    saga_id: str,
+    *,
+    drains: bool = False,
 ) -> Opened:
     """Start the saga `saga_id` with `context`, or go on with the one that is stored under this id.
 
     With None as the context only a stored saga is opened. Raises what `SagaTransaction` promises.
     """
     if context is not None:
-        opened = await _start(definition, storage, steps, context, saga_id)
+        opened = await _start(definition, storage, steps, context, saga_id, drains=drains)
         if opened is not None:
             return opened
-    return await _reopen(definition, storage, steps, context, saga_id)
+    return await _reopen(definition, storage, steps, context, saga_id, drains=drains)
 
 
 async def adopt(
@@ -125,13 +132,19 @@ def _refuse_ended(definition: Definition, record: SagaRecord) -> None:
 
 
 async def _start(
-    definition: Definition, storage: Storage, steps: Mapping[str, Step[Any, Any]], context: Any, saga_id: str
+    definition: Definition,
+    storage: Storage,
+    steps: Mapping[str, Step[Any, Any]],
+    context: Any,
+    saga_id: str,
+    *,
+    drains: bool,
 ) -> Opened | None:
     live = LiveContext(definition, context)
     text = live.encode()
     progress = Progress(definition, base=text, current=text, fence=1)
     journal = Journal(storage, progress, saga_id)
-    driver = Driver(journal, Stepping(definition, journal, steps, live))
+    driver = Driver(journal, Stepping(definition, journal, steps, live, run=Run(drains=drains)))
     driver.plan_first()
     if not await journal.create(_new_saga(definition, saga_id, text, progress.state, *journal.pending)):
         return None
@@ -154,7 +167,13 @@ def _new_saga(definition: Definition, saga_id: str, text: str, state: SagaState,
 
 
 async def _reopen(
-    definition: Definition, storage: Storage, steps: Mapping[str, Step[Any, Any]], context: Any, saga_id: str
+    definition: Definition,
+    storage: Storage,
+    steps: Mapping[str, Step[Any, Any]],
+    context: Any,
+    saga_id: str,
+    *,
+    drains: bool,
 ) -> Opened:
     record = await storage.load(saga_id)
     _refuse_other_payload(definition, record, context)
@@ -164,7 +183,7 @@ async def _reopen(
         except OperationRefused:
             record = await storage.load(saga_id)
         else:
-            return await _adopt_or_drop(definition, storage, steps, claim, context)
+            return await _adopt_or_drop(definition, storage, steps, claim, context, drains=drains)
     _refuse_ended(definition, record)
     difference = definition.difference(record.summary.name, record.summary.version, record.outline)
     if difference is not None:
@@ -198,16 +217,22 @@ def _take_up(
     progress = fold(definition, record, claim.fence)
     live = _live_context(definition, progress.base, context)
     journal = Journal(storage, progress, saga_id, claim=claim, seq=record.summary.seq)
-    driver = Driver(journal, Stepping(definition, journal, steps, live, drains=drains))
+    driver = Driver(journal, Stepping(definition, journal, steps, live, run=Run(drains=drains)))
     driver.claimed()
     return Opened(definition, saga_id, progress, live, driver)
 
 
 async def _adopt_or_drop(
-    definition: Definition, storage: Storage, steps: Mapping[str, Step[Any, Any]], claim: Claim, context: Any
+    definition: Definition,
+    storage: Storage,
+    steps: Mapping[str, Step[Any, Any]],
+    claim: Claim,
+    context: Any,
+    *,
+    drains: bool,
 ) -> Opened:
     try:
-        return await adopt(definition, storage, steps, claim, context=context)
+        return await adopt(definition, storage, steps, claim, context=context, drains=drains)
     except SagaParked:
         raise
     except BaseException:

@@ -40,14 +40,13 @@ class Stepping:
     """Calls act, compensate and probe of a saga's steps.
 
     `context` is what they work on, `run` what all branches of the saga share. `deadline` is the saga's, on the loop's
-    clock. `drains` is set for workers: a cancellation then waits `grace` for the act, and undoes nothing.
+    clock.
     """
 
     definition: Definition
     journal: Journal
     steps: Mapping[str, Step[Any, Any]]
     context: LiveContext
-    drains: bool = False
     deadline: float = math.inf
     run: Run = field(factory=Run)
     native_before: int = field(factory=native_cancellations, init=False)
@@ -68,7 +67,7 @@ class Stepping:
         """The same for a branch of a Parallel, in whose task it is made: on a context of its own, made from `text`."""
         value = self.definition.codec.decode(text, where=self.context.where)
         context = LiveContext(self.definition, value, equals=text)
-        return Stepping(self.definition, self.journal, self.steps, context, self.drains, self.deadline, self.run)
+        return Stepping(self.definition, self.journal, self.steps, context, self.deadline, self.run)
 
     async def act(self, leaf: Leaf, attempt: int) -> Back | None:
         """Call act, and note DONE, NOT_DONE or UNKNOWN. Raises the cancellation that ended it, after noting UNKNOWN.
@@ -93,7 +92,7 @@ class Stepping:
         elif (lost := current.lost_event) is not None and ended.error is lost and not leaf.is_clean(lost):
             back = self._endings.not_kept(leaf, attempt, lost)
         else:
-            if ended.how is How.CANCELLED and self.drains and not progress.goes_back(leaf):
+            if ended.how is How.CANCELLED and self.run.drains and not progress.goes_back(leaf):
                 _raise_again(ended)
             back = self._endings.not_returned(leaf, attempt, ended, self._own_error(leaf, ended))
         self.run.in_call.pop(leaf.path, None)
@@ -200,8 +199,8 @@ class Stepping:
             self.run.calls[scope] = leaf
         progress = self.journal.progress
         make = call
-        if self.drains and not progress.goes_back(leaf):
-            make = partial(_drained, partial(progress.goes_back, leaf))
+        if self.run.drains and not progress.goes_back(leaf):
+            make = partial(_drained, partial(self._gives_up, leaf))
         self.run.in_call[leaf.path] = leaf
         self.context.touched()
         try:
@@ -218,6 +217,10 @@ class Stepping:
         if ended.how is not How.CANCELLED:
             self._refuse_if_lost()
         return ended
+
+    def _gives_up(self, leaf: Leaf) -> bool:
+        """Whether a cancelled act gets no time to end: it is to be undone in any case."""
+        return not self.run.drains or self.journal.progress.goes_back(leaf)
 
     async def _call_through(
         self, leaf: Leaf, method: Callable[[Any], Any], current: CurrentStep, deadline: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 import warnings
+from collections.abc import Callable
 from typing import Any, Generic, Self, TypeVar
 
 from anyio import get_cancelled_exc_class
@@ -43,12 +44,20 @@ class SagaTransaction(Generic[ContextT]):
     """
 
     def __init__(
-        self, definition: Definition, storage: Storage, container: Container, context: ContextT | None, saga_id: str
+        self,
+        definition: Definition,
+        storage: Storage,
+        container: Container,
+        context: ContextT | None,
+        saga_id: str,
+        *,
+        drains: bool = False,
     ) -> None:
         self._definition = definition
         self._storage = storage
         self._context = context
         self._saga_id = saga_id
+        self._drains = drains
         self._scope = SagaScope(definition, container, saga_id)
         self._opened: Opened | None = None
         self._left = False
@@ -59,6 +68,11 @@ class SagaTransaction(Generic[ContextT]):
     def saga_id(self) -> str:
         """The saga's id."""
         return self._saga_id
+
+    @property
+    def saga_name(self) -> str:
+        """The saga's name."""
+        return self._definition.name
 
     @property
     def grace(self) -> float:
@@ -81,15 +95,20 @@ class SagaTransaction(Generic[ContextT]):
         """The saga as it stands, with the results of the steps that are done, those of earlier runs included."""
         return self._entered().result()
 
-    async def run_to_end(self) -> None:
-        """Go on to the end without looking at the steps. The same as an empty ``async for``, and a little faster."""
+    async def run_to_end(self, *, stops: Callable[[], bool] | None = None) -> None:
+        """Go on to the end without looking at the steps. The same as an empty ``async for``, and a little faster.
+
+        `stops` is asked after each step: once it says so, the saga is suspended.
+        """
         driver = self._driver("cannot be run")
         if driver is None:
             return
         self._begin_turn()
         try:
             while await driver.advance() is not None:
-                continue
+                if stops is not None and stops():
+                    self._suspended = True
+                    await driver.suspend()
         finally:
             self._end_turn(driver)
 
@@ -127,7 +146,9 @@ class SagaTransaction(Generic[ContextT]):
         await self._scope.__aenter__()
         try:
             steps = await self._scope.steps()
-            self._opened = await open_saga(self._definition, self._storage, steps, self._context, self._saga_id)
+            self._opened = await open_saga(
+                self._definition, self._storage, steps, self._context, self._saga_id, drains=self._drains
+            )
         except BaseException as error:
             await self._scope.__aexit__(type(error), error, error.__traceback__)  # noqa: ASYNC102 - shields itself
             raise

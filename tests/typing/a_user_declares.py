@@ -8,7 +8,7 @@ What is wrong is marked as such; both report a mark that is not needed.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Protocol, assert_type
+from typing import Any, Protocol, assert_type
 
 from attrs import define
 
@@ -19,10 +19,14 @@ from anysaga import (
     Parallel,
     Retry,
     Saga,
+    SagaMap,
+    SagaMediator,
     SagaResult,
+    SagaStream,
     SagaTransaction,
     Step,
     StepResult,
+    bootstrap,
 )
 from anysaga.abc import Breaker
 
@@ -176,6 +180,28 @@ def steps_fit_where_less_is_wanted(
     return reserve, reserve
 
 
+async def use_a_mediator(order: Order) -> None:
+    sagas = SagaMap()
+    sagas.bind(Order, OrderSaga)
+    sagas.bind(Order, OrderSaga())
+    mediator = SagaMediator(sagas, on_startup=[lambda: None, prepare])
+    assert_type(await mediator.run(order), SagaResult[Order])
+    assert_type(mediator.stream(order), SagaStream[Order])
+    assert_type([step async for step in mediator.stream(order, saga_id="o")], list[StepResult[Any]])
+    assert_type(await mediator.submit(order), str)
+    assert_type(await mediator.resume("o"), SagaResult[Any])
+    assert_type(mediator.stream(order).result.context, Order)
+    assert_type(bootstrap(di_container={Bank: Bank}, sagas_mapper=bind_sagas), SagaMediator)
+
+
+async def prepare() -> None:
+    """Get ready."""
+
+
+def bind_sagas(sagas: SagaMap) -> None:
+    sagas.bind(Order, OrderSaga)
+
+
 # What is wrong
 
 
@@ -214,6 +240,7 @@ class WrongSteps(Saga[Order]):
     steps = [Reserve, "Notify"]  # type: ignore[list-item]
 
 
+bootstrap({}, OrderSaga)  # type: ignore[arg-type]
 Fallback(Reserve)  # type: ignore[call-arg]
 Fallback(Reserve, "Notify")  # type: ignore[arg-type]
 Fallback(Reserve, Notify, circuit_breaker=5)  # type: ignore[arg-type]

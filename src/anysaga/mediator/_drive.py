@@ -1,0 +1,92 @@
+"""One saga in a task of the mediator: whoever waits for it may go away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+from anyio import CancelScope, get_cancelled_exc_class
+
+from anysaga._errors import MediatorClosed
+from anysaga._results import SagaResult, StepResult
+from anysaga._transaction import SagaTransaction
+
+
+class Drive:
+    """Drives a saga to its end, to be called in the mediator's task group.
+
+    `stops` is asked between two steps: once it says so, the saga is given back. `shows` says that somebody looks at the
+    results one by one. What the saga raises is kept for those who wait.
+    """
+
+    def __init__(self, transaction: SagaTransaction[Any], stops: Callable[[], bool], *, shows: bool) -> None:
+        self._transaction = transaction
+        self._stops = stops
+        self._shows = shows
+        self._shown: list[StepResult[Any]] = []
+        self._scope = CancelScope()
+        self._moved = anyio.Event()
+        self._error: Exception | None = None
+        self._result: SagaResult[Any] | None = None
+        self.ended = anyio.Event()
+
+    @property
+    def saga_id(self) -> str:
+        """The saga's id."""
+        return self._transaction.saga_id
+
+    async def __call__(self) -> None:
+        """Drive the saga; nothing comes out but a cancellation of the whole group."""
+        try:
+            with self._scope:
+                await self._run()
+        except get_cancelled_exc_class():
+            raise
+        except Exception as error:  # noqa: BLE001 - raised again where somebody waits for it
+            self._error = error
+        finally:
+            self.ended.set()
+            self._moved.set()
+
+    def go_back(self) -> None:
+        """Undo the saga: the running step is cancelled, as if this were a task of the caller."""
+        opened = self._transaction._opened
+        if opened is not None and opened.driver is not None:
+            opened.driver.stepping.run.drains = False
+        self._scope.cancel()
+
+    async def next(self, number: int) -> StepResult[Any] | None:
+        """Wait for the result of this number, from 0; None once there is none. Raises what the saga raised."""
+        while number >= len(self._shown):
+            if self.ended.is_set():
+                self.result()
+                return None
+            await self._moved.wait()
+        return self._shown[number]
+
+    def result(self) -> SagaResult[Any]:
+        """How the saga ended. Raises what it raised, and `MediatorClosed` if it was given back before its end."""
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # or its traceback and this frame would hold each other
+        if self._result is None:
+            raise MediatorClosed(self._transaction.saga_name, self.saga_id)
+        return self._result
+
+    async def _run(self) -> None:
+        async with self._transaction as transaction:
+            if self._shows:
+                async for step in transaction:
+                    self._shown.append(step)
+                    moved, self._moved = self._moved, anyio.Event()
+                    moved.set()
+                    if self._stops():
+                        await transaction.suspend()
+            else:
+                await transaction.run_to_end(stops=self._stops)
+            if transaction.state.is_end:
+                self._result = transaction.result

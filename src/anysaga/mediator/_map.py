@@ -1,0 +1,80 @@
+"""Which saga is meant by which context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from anysaga._errors import ContextAlreadyMapped, ContextNotMapped, InvalidArgument, SagaMismatch, SagaOfOtherContext
+from anysaga._records import SagaSummary
+from anysaga._saga import Saga
+
+ContextT = TypeVar("ContextT")
+
+
+class SagaMap:
+    """Sagas by the types of their contexts.
+
+        sagas = SagaMap()
+        sagas.bind(Order, OrderSaga)
+
+    A context finds its saga by its very own type; a subclass needs a `bind` of its own.
+    """
+
+    def __init__(self) -> None:
+        self._sagas: dict[Any, Saga[Any]] = {}
+
+    def bind(self, context_type: type[ContextT], saga: type[Saga[ContextT]] | Saga[ContextT]) -> None:
+        """Say which saga a context of this type starts.
+
+        Raises `ContextAlreadyMapped` if there is one, `SagaOfOtherContext` if the saga works on another type, and
+        `DefinitionError` for a saga that has no steps.
+        """
+        made = _made(saga)
+        definition = made.definition
+        if definition.context_type is not Any and definition.context_type != context_type:
+            raise SagaOfOtherContext(_name(context_type), definition.name, _name(definition.context_type))
+        if context_type in self._sagas:
+            before = self._sagas[context_type].definition.name
+            raise ContextAlreadyMapped(_name(context_type), definition.name, before)
+        self._sagas[context_type] = made
+
+    def prepared(self, prepare: Callable[[Saga[Any]], Saga[Any]]) -> SagaMap:
+        """The same map, as it is now, of sagas that were each changed by `prepare`."""
+        copied = SagaMap()
+        copied._sagas = {kind: prepare(saga) for kind, saga in self._sagas.items()}
+        return copied
+
+    def of(self, context: ContextT) -> Saga[ContextT]:
+        """The saga for this context. Raises `ContextNotMapped`."""
+        saga = self._sagas.get(type(context))
+        if saga is None:
+            known = tuple(sorted(_name(kind) for kind in self._sagas))
+            raise ContextNotMapped(_name(type(context)), known)
+        return saga
+
+    def stored(self, summary: SagaSummary) -> Saga[Any]:
+        """The saga for one that is stored: of its name, and version if several have it. Raises `SagaMismatch`."""
+        named = [saga for saga in self if saga.definition.name == summary.name]
+        if not named:
+            known = ", ".join(sorted({repr(saga.definition.name) for saga in self})) or "no saga at all"
+            raise SagaMismatch(summary.saga_id, f"it belongs to a saga {summary.name!r}, and the map has {known}")
+        return next((saga for saga in named if saga.definition.version == summary.version), named[-1])
+
+    def __iter__(self) -> Iterator[Saga[Any]]:
+        return iter(self._sagas.values())
+
+    def __len__(self) -> int:
+        return len(self._sagas)
+
+
+def _made(saga: object) -> Saga[Any]:
+    if isinstance(saga, Saga):
+        return saga
+    if isinstance(saga, type) and issubclass(saga, Saga):
+        return saga()
+    raise InvalidArgument("saga", saga, "give a saga class, or a saga")
+
+
+def _name(kind: Any) -> str:
+    return kind.__qualname__ if isinstance(kind, type) else str(kind)

@@ -1,0 +1,200 @@
+"""The mediator itself: it has the sagas, and a task for each one that runs."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from anyio import create_task_group, get_cancelled_exc_class, move_on_after
+from anyio.abc import TaskGroup
+
+from anysaga._errors import InvalidArgument, MediatorClosed
+from anysaga._results import SagaResult
+from anysaga._saga import Saga, checked_id, new_id
+from anysaga._transaction import SagaTransaction
+from anysaga._wiring import GivenContainer
+from anysaga.abc import Storage
+from anysaga.mediator._drive import Drive
+from anysaga.mediator._map import SagaMap
+from anysaga.mediator._startup import Hook, Startup
+from anysaga.mediator._stream import Driving, SagaStream, Source, Watching
+from anysaga.storages import MemoryStorage
+
+ContextT = TypeVar("ContextT")
+
+OnDisconnect = Literal["continue", "compensate"]
+
+
+class SagaMediator:
+    """Runs the saga that belongs to a context, as `run`, `stream`, `submit` or `resume`.
+
+    **Within ``async with mediator``** sagas are driven by tasks of the mediator, and callers only wait for them. Who is
+    cancelled, or leaves a stream, disconnects: the saga goes on (``on_disconnect="continue"``), or is undone
+    (``"compensate"``). Leaving the block drains: each saga stops between two steps and is given back, to be resumed by
+    its id or finished by `recover` or a worker; after `drain_timeout` seconds those that still run are cancelled, and
+    have their own `grace` to end their step. Nothing is undone because of it; their callers get `MediatorClosed`.
+
+    **Without it** a saga is driven in its caller's own task, as `Saga.transaction` does: a cancelled caller undoes it,
+    and a stream that is dropped in the middle gives it back.
+
+    `storage` keeps the sagas; without one it is a `MemoryStorage`, and nothing survives the process. It is neither
+    opened nor closed here. `container` makes their steps. Making a mediator does no I/O: `on_startup` are functions
+    without arguments, plain or async, each called once, before the block begins or before the first saga. One that
+    fails raises to who came first, and is tried again by the next one.
+
+    What a saga raises comes out as it is, never in a group. A mediator belongs to one event loop.
+
+        sagas = SagaMap()
+        sagas.bind(Order, OrderSaga)
+        async with SagaMediator(sagas, storage=storage, container=services) as mediator:
+            async for step in mediator.stream(order, saga_id="order-17"):
+                print(step.step_name, step.response)
+    """
+
+    def __init__(
+        self,
+        sagas: SagaMap,
+        *,
+        storage: Storage | None = None,
+        container: GivenContainer | None = None,
+        on_startup: Iterable[Hook] = (),
+        on_disconnect: OnDisconnect = "continue",
+        drain_timeout: float = 20.0,
+    ) -> None:
+        if not isinstance(sagas, SagaMap) or not sagas:
+            raise InvalidArgument("sagas", sagas, "give a SagaMap that binds at least one context to its saga")
+        if on_disconnect not in ("continue", "compensate"):
+            raise InvalidArgument("on_disconnect", on_disconnect, 'it is "continue" or "compensate"')
+        if not drain_timeout > 0:
+            raise InvalidArgument("drain_timeout", drain_timeout, "it is a number of seconds above 0")
+        kept = MemoryStorage() if storage is None else storage
+        self._storage = kept
+        self._sagas = sagas.prepared(lambda saga: saga.moved_to(kept, container))
+        self._startup = Startup(on_startup)
+        self._goes_on = on_disconnect == "continue"
+        self._drain_timeout = drain_timeout
+        self._group: TaskGroup | None = None
+        self._entered = False
+        self._closed = False
+        self._drives: dict[Drive, None] = {}
+
+    @property
+    def storage(self) -> Storage:
+        """Where the sagas are kept."""
+        return self._storage
+
+    async def run(self, context: ContextT, *, saga_id: str | uuid.UUID | None = None) -> SagaResult[ContextT]:
+        """Run the context's saga to its end, and return its result.
+
+        With the id of a stored saga, that one goes on, and `context` is filled in place. Errors are those of
+        `Saga.run`, and `ContextNotMapped`, `MediatorClosed`.
+        """
+        return await self._run(self._sagas.of(context), context, _identity(saga_id))
+
+    def stream(self, context: ContextT, *, saga_id: str | uuid.UUID | None = None) -> SagaStream[ContextT]:
+        """Run the context's saga, and see its steps one by one: an async iterator over `StepResult`.
+
+        It begins when the first one is asked for. Within ``async with mediator`` the saga does not wait for who looks.
+        Errors are those of `run`.
+        """
+        saga, identity = self._sagas.of(context), _identity(saga_id)
+
+        async def begin() -> Source:
+            await self._ready(saga, identity)
+            if self._group is None:
+                return Driving(saga.transaction(context, saga_id=identity))
+            drive = self._start(self._group, saga, context, identity, shows=True)
+            return Watching(drive, lambda: self._disconnect(drive))
+
+        return SagaStream(identity, begin)
+
+    async def submit(self, context: object, *, saga_id: str | uuid.UUID | None = None) -> str:
+        """Leave the context's saga to the workers, and return its id; see `Saga.submit`."""
+        saga, identity = self._sagas.of(context), _identity(saga_id)
+        await self._ready(saga, identity)
+        return await saga.submit(context, saga_id=identity)
+
+    async def resume(self, saga_id: str | uuid.UUID) -> SagaResult[Any]:
+        """Go on with a stored saga, found by its name, with its stored context, and return its result.
+
+        One that had been completed before gives its stored result. Raises `SagaNotFound`; `SagaMismatch` if its saga is
+        not in the map; `SagaAlreadyRunning` if somebody drives it, this mediator included; `SagaCompensated`,
+        `SagaParked`, `SagaAbandoned`; and what `run` raises.
+        """
+        identity = checked_id(saga_id)
+        record = await self._storage.load(identity)
+        return await self._run(self._sagas.stored(record.summary), None, identity)
+
+    async def __aenter__(self) -> Self:
+        if self._entered:
+            raise InvalidArgument("mediator", self, "it is open already: enter it once, and share it")
+        self._entered = True
+        try:
+            await self._startup()
+            group = create_task_group()
+            await group.__aenter__()
+        except BaseException:
+            self._entered = False
+            raise
+        self._group = group
+        self._closed = False
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        group = self._group
+        assert group is not None  # noqa: S101 - it was entered
+        self._group = None
+        self._closed = True
+        try:
+            with move_on_after(self._drain_timeout):
+                while self._drives:
+                    await next(iter(self._drives)).ended.wait()  # noqa: ASYNC102 - a cancellation may end it
+        finally:
+            # The group is told of no error, which it would wrap; who left with one sees it as it is.
+            group.cancel_scope.cancel()
+            self._entered = False
+            await group.__aexit__(None, None, None)  # noqa: ASYNC102 - waits for what was just cancelled
+
+    async def _run(self, saga: Saga[ContextT], context: ContextT | None, saga_id: str) -> SagaResult[ContextT]:
+        await self._ready(saga, saga_id)
+        if self._group is None:
+            return await saga.run(context, saga_id=saga_id)
+        drive = self._start(self._group, saga, context, saga_id, shows=False)
+        try:
+            await drive.ended.wait()
+        except get_cancelled_exc_class():
+            self._disconnect(drive)
+            raise
+        return drive.result()
+
+    async def _ready(self, saga: Saga[Any], saga_id: str) -> None:
+        if self._closed:
+            raise MediatorClosed(saga.definition.name, saga_id)
+        await self._startup()
+
+    def _start(
+        self, group: TaskGroup, saga: Saga[ContextT], context: ContextT | None, saga_id: str, *, shows: bool
+    ) -> Drive:
+        transaction = SagaTransaction(saga.definition, saga.storage, saga.container, context, saga_id, drains=True)
+        drive = Drive(transaction, lambda: self._group is not group, shows=shows)
+        self._drives[drive] = None
+        group.start_soon(self._drive, drive, name=f"saga {saga_id}")
+        return drive
+
+    async def _drive(self, drive: Drive) -> None:
+        try:
+            await drive()
+        finally:
+            del self._drives[drive]
+
+    def _disconnect(self, drive: Drive) -> None:
+        if not self._goes_on:
+            drive.go_back()
+
+
+def _identity(saga_id: str | uuid.UUID | None) -> str:
+    return new_id() if saga_id is None else checked_id(saga_id)

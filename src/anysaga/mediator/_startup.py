@@ -1,0 +1,45 @@
+"""What is to be done once before the first saga."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable
+
+import anyio
+
+from anysaga._errors import InvalidArgument
+
+Hook = Callable[[], Awaitable[object] | object]
+"""A function without arguments, plain or ``async``."""
+
+
+class Startup:
+    """Calls each hook once, in order.
+
+    Who comes while that goes on waits for it. A hook that fails raises to the one who called it; the next one to come
+    goes on with that hook, so those before it are not called again.
+    """
+
+    def __init__(self, hooks: Iterable[Hook]) -> None:
+        self._left = list(hooks)
+        self._running: anyio.Event | None = None
+        for hook in self._left:
+            if not callable(hook):
+                raise InvalidArgument("on_startup", hook, "give functions without arguments, plain or async")
+
+    async def __call__(self) -> None:
+        """Return once all hooks were called. Raises what a hook raises."""
+        while self._left:
+            if self._running is not None:
+                await self._running.wait()
+                continue
+            self._running = ended = anyio.Event()
+            try:
+                while self._left:
+                    done = self._left[0]()
+                    if inspect.isawaitable(done):
+                        await done
+                    del self._left[0]
+            finally:
+                self._running = None
+                ended.set()

@@ -1,0 +1,105 @@
+"""Which saga is meant by which context, and what cannot be bound."""
+
+from __future__ import annotations
+
+import pytest
+from attrs import define
+from journeys import Journey, Leg, saga_of
+
+from anysaga import (
+    ContextAlreadyMapped,
+    ContextNotMapped,
+    InvalidArgument,
+    Saga,
+    SagaMap,
+    SagaMediator,
+    SagaMismatch,
+    SagaOfOtherContext,
+    Step,
+)
+from anysaga.abc import SagaState, SagaSummary
+
+
+@define
+class Order:
+    number: int = 1
+
+
+@define
+class RushOrder(Order):
+    pass
+
+
+class Look(Step[Order]):
+    read_only = True
+
+    async def act(self, order: Order) -> None: ...
+
+
+class OrderSaga(Saga[Order]):
+    steps = (Look,)
+
+
+def test_a_context_finds_the_saga_of_its_type(did: list[str]) -> None:
+    sagas = SagaMap()
+    sagas.bind(Order, OrderSaga)
+    journey = saga_of(None, Leg("a", did))
+    sagas.bind(Journey, journey)
+    assert isinstance(sagas.of(Order()), OrderSaga)
+    assert sagas.of(Journey()) is journey
+    assert [saga.definition.name for saga in sagas] == ["OrderSaga", "journey"]
+
+
+def test_a_context_without_a_saga_is_refused_with_those_that_have_one() -> None:
+    sagas = SagaMap()
+    sagas.bind(Order, OrderSaga)
+    with pytest.raises(ContextNotMapped) as caught:
+        sagas.of(Journey())
+    assert (caught.value.context, caught.value.known) == ("Journey", ("Order",))
+
+
+def test_a_subclass_of_a_context_needs_a_saga_of_its_own() -> None:
+    """Else its own fields would be lost in the store."""
+    sagas = SagaMap()
+    sagas.bind(Order, OrderSaga)
+    with pytest.raises(ContextNotMapped):
+        sagas.of(RushOrder())
+
+
+def test_a_context_type_is_bound_once() -> None:
+    sagas = SagaMap()
+    sagas.bind(Order, OrderSaga)
+    with pytest.raises(ContextAlreadyMapped):
+        sagas.bind(Order, Saga[Order](name="other", steps=[Look]))
+    assert isinstance(sagas.of(Order()), OrderSaga)
+
+
+def test_a_saga_of_another_context_is_refused() -> None:
+    with pytest.raises(SagaOfOtherContext) as caught:
+        SagaMap().bind(Journey, OrderSaga)  # type: ignore[misc]
+    assert (caught.value.context, caught.value.expected) == ("Journey", "Order")
+
+
+def test_what_is_no_saga_is_refused() -> None:
+    with pytest.raises(InvalidArgument):
+        SagaMap().bind(Order, Look)  # type: ignore[arg-type]
+
+
+def test_a_stored_saga_is_found_by_name_and_by_version_where_there_are_several() -> None:
+    sagas = SagaMap()
+    sagas.bind(Order, Saga[Order](name="order", steps=[Look]))
+    sagas.bind(RushOrder, Saga[RushOrder](name="order", version=2, steps=[Look]))
+
+    def stored(name: str, version: int) -> SagaSummary:
+        return SagaSummary("o", name, version, SagaState.RUNNING, 1, 1, None, 1, 0, 0, 0)
+
+    assert sagas.stored(stored("order", 1)).version == 1
+    assert sagas.stored(stored("order", 2)).version == 2
+    assert sagas.stored(stored("order", 3)).version == 2
+    with pytest.raises(SagaMismatch, match="the map has 'order'"):
+        sagas.stored(stored("refund", 1))
+
+
+def test_a_mediator_needs_a_map_with_a_saga() -> None:
+    with pytest.raises(InvalidArgument):
+        SagaMediator(SagaMap())

@@ -1,0 +1,388 @@
+"""Sagas that a mediator drives: what callers see, and what their going away does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import pytest
+from journeys import CARD, Journey, Leg, PlainLeg, cancelled_once, hangs_once, raises, saga_of
+
+from anysaga import (
+    InvalidArgument,
+    MediatorClosed,
+    Saga,
+    SagaAlreadyRunning,
+    SagaCompensated,
+    SagaMap,
+    SagaMediator,
+    SagaMismatch,
+    SagaNotFound,
+    SagaState,
+    SagaWorker,
+    current_step,
+)
+from anysaga.abc import Storage
+
+pytestmark = pytest.mark.anyio
+
+Mediators = Callable[..., SagaMediator]
+
+
+async def state_of(storage: Storage, saga_id: str) -> SagaState:
+    return (await storage.load(saga_id)).summary.state
+
+
+async def test_run_gives_the_result_and_fills_the_callers_context(mediator_of: Mediators, did: list[str]) -> None:
+    journey = Journey()
+    async with mediator_of(Leg("a", did), PlainLeg("b", did)) as mediator:
+        result = await mediator.run(journey, saga_id="j")
+    assert (result.saga_id, result.state) == ("j", SagaState.COMPLETED)
+    assert result.context is journey
+    assert journey.stops == ["a", "b"]
+    assert [step.response for step in result] == ["a reached", "b reached"]
+
+
+async def test_stream_gives_each_step_and_then_the_result(mediator_of: Mediators, did: list[str]) -> None:
+    async with mediator_of(Leg("a", did), Leg("b", did)) as mediator:
+        stream = mediator.stream(Journey(), saga_id="j")
+        seen = [step async for step in stream]
+        assert stream.saga_id == "j"
+        assert tuple(seen) == stream.result.steps
+        assert [step async for step in stream] == []
+
+
+async def test_the_last_step_of_a_stream_comes_when_the_end_is_durable(
+    mediator_of: Mediators, storage: Storage, did: list[str]
+) -> None:
+    async with mediator_of(Leg("a", did)) as mediator:
+        states = [await state_of(storage, step.saga_id) async for step in mediator.stream(Journey())]
+    assert states == [SagaState.COMPLETED]
+
+
+async def test_a_stream_begins_with_the_first_step_that_is_asked_for(mediator_of: Mediators, did: list[str]) -> None:
+    async with mediator_of(Leg("a", did)) as mediator:
+        stream = mediator.stream(Journey(), saga_id="j")
+        with pytest.raises(InvalidArgument):
+            _ = stream.result
+        with pytest.raises(SagaNotFound):
+            await mediator.storage.load("j")
+
+
+@pytest.mark.parametrize("entered", [True, False])
+async def test_errors_of_a_saga_come_out_as_they_are(mediator_of: Mediators, did: list[str], entered: bool) -> None:  # noqa: FBT001
+    """Unwrapped, with the note on what was undone, from `run` and from `stream`, and out of the mediator's block."""
+    first, second = ValueError("no"), ValueError("no")
+    errors = iter([first, second])
+
+    async def fail(journey: Journey) -> None:
+        raise next(errors)
+
+    mediator = mediator_of(Leg("a", did), Leg("b", did, act=fail))
+    seen = []
+    with pytest.raises(ValueError, match="no") as caught:
+        if entered:
+            async with mediator:
+                await mediator.run(Journey(), saga_id="j")
+        else:
+            await mediator.run(Journey(), saga_id="j")
+    assert caught.value is first
+    assert first.__notes__ == ["saga 'journey' (j) went back, undone: b, a"]
+    with pytest.raises(ValueError, match="no") as caught:
+        if entered:
+            async with mediator:
+                seen += [step.step_name async for step in mediator.stream(Journey())]
+        else:
+            async for step in mediator.stream(Journey()):
+                seen.append(step.step_name)
+    assert caught.value is second
+    assert entered or seen == ["a"]
+
+
+async def test_a_caller_that_is_cancelled_lets_the_saga_go_on(
+    mediator_of: Mediators, storage: Storage, did: list[str]
+) -> None:
+    began, ends = anyio.Event(), anyio.Event()
+
+    async def act(journey: Journey) -> None:
+        began.set()
+        await ends.wait()
+
+    async with mediator_of(Leg("a", did, act=act), Leg("b", did)) as mediator:
+        async with cancelled_once(began, lambda: mediator.run(Journey(), saga_id="j")):
+            with pytest.raises(SagaAlreadyRunning):
+                await mediator.run(Journey(), saga_id="j")
+            ends.set()
+        await eventually_ended(mediator)
+    assert did == ["act a", "act b"]
+    assert await state_of(storage, "j") is SagaState.COMPLETED
+
+
+async def eventually_ended(mediator: SagaMediator) -> None:
+    """Wait until the mediator drives nothing."""
+    for drive in list(mediator._drives):
+        await drive.ended.wait()
+
+
+async def test_a_cancelled_caller_has_the_saga_undone_where_that_is_wanted(
+    mediator_of: Mediators, storage: Storage, did: list[str]
+) -> None:
+    began = anyio.Event()
+    mediator = mediator_of(Leg("a", did), Leg("b", did, act=hangs_once(began)), on_disconnect="compensate")
+    async with mediator:
+        async with cancelled_once(began, lambda: mediator.run(Journey(), saga_id="j")):
+            await eventually_ended(mediator)
+        assert did == ["act a", "act b", "undo b", "undo a"]
+    assert await state_of(storage, "j") is SagaState.COMPENSATED
+
+
+@pytest.mark.parametrize("leaving", ["break", "dropped", "closed", "cancelled"])
+@pytest.mark.parametrize("policy", ["continue", "compensate"])
+async def test_a_stream_that_is_left_disconnects(
+    mediator_of: Mediators, storage: Storage, did: list[str], leaving: str, policy: str
+) -> None:
+    """Whichever way it is left; the saga goes on, or is undone, as was chosen."""
+    seen, ends = anyio.Event(), anyio.Event()
+
+    async def act(journey: Journey) -> None:
+        await ends.wait()
+
+    async def watch() -> None:
+        stream = mediator.stream(Journey(), saga_id="j")
+        if leaving == "break":
+            async with stream:
+                async for _ in stream:
+                    break
+        elif leaving == "dropped":
+            async for _ in stream:
+                break
+        elif leaving == "closed":
+            await anext(stream)
+            await stream.aclose()
+            assert [step async for step in stream] == []
+        else:
+            async for _ in stream:
+                seen.set()
+
+    mediator = mediator_of(Leg("a", did), Leg("b", did, act=act), on_disconnect=policy)
+    async with mediator:
+        if leaving == "cancelled":
+            async with cancelled_once(seen, watch):
+                pass
+        else:
+            await watch()
+        await anyio.wait_all_tasks_blocked()
+        ends.set()
+        await eventually_ended(mediator)
+    state = SagaState.COMPLETED if policy == "continue" else SagaState.COMPENSATED
+    assert await state_of(storage, "j") is state
+
+
+async def test_leaving_the_mediator_stops_between_two_steps(
+    mediator_of: Mediators, storage: Storage, did: list[str]
+) -> None:
+    """The running step is waited for, nothing is undone, callers are told, and the saga can be resumed at once."""
+    began, ends = anyio.Event(), anyio.Event()
+
+    async def act(journey: Journey) -> None:
+        began.set()
+        await ends.wait()
+
+    told: list[str] = []
+
+    async def run(saga_id: str) -> None:
+        try:
+            await mediator.run(Journey(), saga_id=saga_id)
+        except MediatorClosed as error:
+            told.append(error.saga_id)
+
+    async def watch(saga_id: str) -> None:
+        try:
+            async for step in mediator.stream(Journey(), saga_id=saga_id):
+                told.append(step.step_name)  # noqa: PERF401 - kept although the loop fails
+        except MediatorClosed as error:
+            told.append(error.saga_id)
+
+    mediator = mediator_of(Leg("a", did, act=act), Leg("b", did))
+    async with anyio.create_task_group() as group:
+        async with mediator:
+            group.start_soon(run, "j")
+            await began.wait()
+            group.start_soon(watch, "s")
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(_set_later, ends)
+        with pytest.raises(MediatorClosed):
+            await mediator.run(Journey())
+    assert sorted(told) == ["a", "j", "s"]
+    assert did == ["act a", "act a"]
+    assert await state_of(storage, "j") is SagaState.RUNNING
+    async with mediator:
+        assert (await mediator.resume("j")).state is SagaState.COMPLETED
+        assert (await mediator.resume("s")).state is SagaState.COMPLETED
+    assert did == ["act a", "act a", "act b", "act b"]
+
+
+async def _set_later(event: anyio.Event) -> None:
+    await anyio.wait_all_tasks_blocked()
+    event.set()
+
+
+async def test_a_step_that_does_not_end_in_time_is_cancelled_and_nothing_is_undone(
+    mediator_of: Mediators, storage: Storage, did: list[str]
+) -> None:
+    began = anyio.Event()
+    mediator = mediator_of(Leg("a", did), Leg("b", did, act=hangs_once(began)), drain_timeout=0.01)
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+
+            async def run() -> None:
+                with pytest.raises(MediatorClosed):
+                    await mediator.run(Journey(), saga_id="j")
+
+            async with mediator:
+                group.start_soon(run)
+                await began.wait()
+    assert did == ["act a", "act b"]
+    async with mediator:
+        await mediator.resume("j")
+    assert did == ["act a", "act b", "act b"]
+
+
+async def test_a_cancelled_owner_cancels_its_sagas_without_undoing_them(
+    mediator_of: Mediators, storage: Storage, did: list[str]
+) -> None:
+    began = anyio.Event()
+    mediator = mediator_of(Leg("a", did), Leg("b", did, act=hangs_once(began)))
+
+    async def own() -> None:
+        async with mediator:
+            await mediator.run(Journey(), saga_id="j")
+
+    async with cancelled_once(began, own):
+        pass
+    assert did == ["act a", "act b"]
+    await mediator_of(Leg("a", did), Leg("b", did)).resume("j")
+    assert did == ["act a", "act b", "act b"]
+
+
+async def test_resume_uses_the_stored_context_and_the_saga_of_that_name(
+    mediator_of: Mediators, storage: Storage, did: list[str]
+) -> None:
+    steps = [Leg("a", did), Leg("b", did)]
+    async with saga_of(storage, *steps).transaction(Journey(["home"]), saga_id="j") as transaction:
+        await anext(transaction)
+        await transaction.suspend()
+    async with mediator_of(*steps) as mediator:
+        result = await mediator.resume("j")
+        assert result.context.stops == ["home", "a", "b"]
+        assert (await mediator.resume("j")).context == result.context
+        with pytest.raises(SagaNotFound):
+            await mediator.resume("k")
+
+
+async def test_resume_raises_what_became_of_an_ended_saga(mediator_of: Mediators, did: list[str]) -> None:
+    async with mediator_of(Leg("a", did, act=raises(OSError()))) as mediator:
+        with pytest.raises(OSError):  # noqa: PT011 - this very one
+            await mediator.run(Journey(), saga_id="j")
+        with pytest.raises(SagaCompensated):
+            await mediator.resume("j")
+
+
+async def test_resume_refuses_a_saga_that_is_not_in_the_map(
+    mediator_of: Mediators, storage: Storage, did: list[str]
+) -> None:
+    await Saga[Journey](name="other", steps=[Leg("a", did)], storage=storage).submit(Journey(), saga_id="o")
+    async with mediator_of(Leg("a", did)) as mediator:
+        with pytest.raises(SagaMismatch, match="'other', and the map has 'journey'"):
+            await mediator.resume("o")
+
+
+async def test_what_is_submitted_is_run_by_a_worker(mediator_of: Mediators, storage: Storage, did: list[str]) -> None:
+    steps = [Leg("a", did)]
+    async with mediator_of(*steps) as mediator:
+        assert await mediator.submit(Journey(), saga_id="j") == "j"
+        assert await mediator.submit(Journey(), saga_id="j") == "j"
+    assert did == []
+    worker = SagaWorker([saga_of(storage, *steps)], storage=storage, on_result=lambda _: worker.drain())
+    await worker.run(handle_signals=False)
+    assert await state_of(storage, "j") is SagaState.COMPLETED
+
+
+async def test_a_saga_runs_with_the_context_variables_of_its_caller(mediator_of: Mediators, did: list[str]) -> None:
+    async def act(journey: Journey) -> None:
+        did.append(current_step().saga_id)
+
+    async with mediator_of(Leg("a", did, act=act)) as mediator:
+        await mediator.run(Journey(), saga_id="j")
+    assert did == ["act a", "j"]
+
+
+async def test_sagas_of_one_mediator_run_side_by_side(mediator_of: Mediators, did: list[str]) -> None:
+    met: list[anyio.Event] = [anyio.Event(), anyio.Event()]
+
+    async def meet(journey: Journey) -> None:
+        mine, other = (0, 1) if current_step().saga_id == "j0" else (1, 0)
+        met[mine].set()
+        await met[other].wait()
+
+    async with mediator_of(Leg("a", did, act=meet)) as mediator, anyio.create_task_group() as group:
+        for number in range(2):
+            group.start_soon(lambda number: mediator.run(Journey(), saga_id=f"j{number}"), number)
+
+
+async def test_without_async_with_a_saga_is_driven_by_its_caller(
+    mediator_of: Mediators, storage: Storage, did: list[str]
+) -> None:
+    """A cancelled caller undoes it, and a stream waits for the one who looks."""
+    began = anyio.Event()
+    mediator = mediator_of(Leg("a", did), Leg("b", did, act=hangs_once(began)))
+    async with cancelled_once(began, lambda: mediator.run(Journey(), saga_id="j")):
+        pass
+    assert await state_of(storage, "j") is SagaState.COMPENSATED
+    del did[:]
+    async for step in mediator.stream(Journey()):
+        did.append(f"see {step.step_name}")  # noqa: PERF401 - what is seen in between is the point
+    assert did == ["act a", "see a", "act b", "see b"]
+
+
+async def test_without_async_with_a_stream_that_is_closed_suspends(
+    mediator_of: Mediators, storage: Storage, did: list[str]
+) -> None:
+    mediator = mediator_of(Leg("a", did), Leg("b", did))
+    async with mediator.stream(Journey(), saga_id="j") as stream:
+        await anext(stream)
+    assert await state_of(storage, "j") is SagaState.RUNNING
+    assert (await mediator.resume("j")).state is SagaState.COMPLETED
+
+
+async def test_without_async_with_a_stream_that_is_left_with_an_error_undoes(
+    mediator_of: Mediators, storage: Storage, did: list[str]
+) -> None:
+    mediator = mediator_of(Leg("a", did), Leg("b", did))
+    with pytest.raises(KeyError):
+        async with mediator.stream(Journey(), saga_id="j") as stream:
+            await anext(stream)
+            raise KeyError
+    assert await state_of(storage, "j") is SagaState.COMPENSATED
+
+
+async def test_an_open_mediator_is_not_entered_again(mediator_of: Mediators, did: list[str]) -> None:
+    async with mediator_of(Leg("a", did)) as mediator:
+        with pytest.raises(InvalidArgument):
+            await mediator.__aenter__()
+        assert (await mediator.run(Journey())).state is SagaState.COMPLETED
+
+
+@pytest.mark.parametrize("options", [{"on_disconnect": "forget"}, {"drain_timeout": 0}, {"on_startup": [1]}])
+def test_options_that_make_no_sense_are_refused(options: dict[str, object], did: list[str]) -> None:
+    sagas = SagaMap()
+    sagas.bind(Journey, saga_of(None, Leg("a", did)))
+    with pytest.raises(InvalidArgument):
+        SagaMediator(sagas, **options)  # type: ignore[arg-type]
+
+
+async def test_secrets_are_in_no_error(mediator_of: Mediators, did: list[str]) -> None:
+    async with mediator_of(Leg("a", did, act=raises(ValueError("no")))) as mediator:
+        with pytest.raises(ValueError, match="no") as caught:
+            await mediator.run(Journey())
+    assert CARD not in repr(caught.value)
