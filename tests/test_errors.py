@@ -12,6 +12,7 @@ from anysaga import _errors
 from anysaga._errors import (
     AnysagaError,
     BlockingCallInLoop,
+    CallSkipped,
     CheckpointRefused,
     CircuitOpen,
     ContainerFailed,
@@ -24,6 +25,7 @@ from anysaga._errors import (
     EventRefused,
     InvalidArgument,
     MediatorClosed,
+    MiddlewareMisused,
     MissingDriver,
     MissingPackage,
     NoCurrentMessage,
@@ -184,6 +186,20 @@ MESSAGES: list[tuple[Exception, str]] = [
         "cannot retry saga 'order-17': it is COMPLETED, not PARKED",
     ),
     (
+        CallSkipped("order", "order-17", "ChargePayment"),
+        (
+            "step 'ChargePayment' of saga 'order' (order-17) was not called: a middleware returned without calling on. "
+            "Have it await `call_next()`, or raise what keeps it from that"
+        ),
+    ),
+    (
+        MiddlewareMisused("order", "order-17", "", "called on twice"),
+        (
+            "a middleware around saga 'order' (order-17) called on twice: "
+            "await `call_next()` once, in the task it was called in; for further attempts give the step a `retry`"
+        ),
+    ),
+    (
         ContextNotMapped("Order", ("Refund", "Trip")),
         "no saga is bound to Order: `sagas.bind(Order, ...)`; the map has Refund, Trip",
     ),
@@ -277,6 +293,7 @@ ALSO: dict[type[Exception], type[Exception]] = {
     ContextConflict: ValueError,
     ContextNotMapped: LookupError,
     MediatorClosed: RuntimeError,
+    MiddlewareMisused: RuntimeError,
     SagaOfOtherContext: TypeError,
     SagaTimeout: TimeoutError,
     StepTimeout: TimeoutError,

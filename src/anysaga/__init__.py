@@ -12,6 +12,7 @@ from anysaga._current import checkpoint as checkpoint
 from anysaga._current import current_step as current_step
 from anysaga._errors import AnysagaError as AnysagaError
 from anysaga._errors import BlockingCallInLoop as BlockingCallInLoop
+from anysaga._errors import CallSkipped as CallSkipped
 from anysaga._errors import CheckpointRefused as CheckpointRefused
 from anysaga._errors import CircuitOpen as CircuitOpen
 from anysaga._errors import ContainerFailed as ContainerFailed
@@ -24,6 +25,7 @@ from anysaga._errors import DefinitionError as DefinitionError
 from anysaga._errors import EventRefused as EventRefused
 from anysaga._errors import InvalidArgument as InvalidArgument
 from anysaga._errors import MediatorClosed as MediatorClosed
+from anysaga._errors import MiddlewareMisused as MiddlewareMisused
 from anysaga._errors import MissingDriver as MissingDriver
 from anysaga._errors import MissingPackage as MissingPackage
 from anysaga._errors import NoCurrentStep as NoCurrentStep
@@ -52,6 +54,11 @@ from anysaga._errors import TransactionMisused as TransactionMisused
 from anysaga._errors import UnfinishedSagaWarning as UnfinishedSagaWarning
 from anysaga._event_map import EventHandler as EventHandler
 from anysaga._event_map import EventMap as EventMap
+from anysaga._middleware import Middleware as Middleware
+from anysaga._middleware import NextSaga as NextSaga
+from anysaga._middleware import NextStep as NextStep
+from anysaga._middleware import SagaCall as SagaCall
+from anysaga._middleware import StepCall as StepCall
 from anysaga._records import Outcome as Outcome
 from anysaga._records import SagaState as SagaState
 from anysaga._results import SagaResult as SagaResult
@@ -74,6 +81,7 @@ if TYPE_CHECKING:
     from anysaga._breaker import CircuitBreaker as CircuitBreaker
     from anysaga._breaker import CircuitListener as CircuitListener
     from anysaga._circuit import CircuitState as CircuitState
+    from anysaga._logging import LoggingMiddleware as LoggingMiddleware
     from anysaga._operations import abandon as abandon
     from anysaga._operations import compensate as compensate
     from anysaga._operations import resolve as resolve
@@ -97,6 +105,7 @@ _LATER = {
     "CircuitBreaker": "anysaga._breaker",
     "CircuitListener": "anysaga._breaker",
     "CircuitState": "anysaga._circuit",
+    "LoggingMiddleware": "anysaga._logging",
     "SQLAlchemyStorage": "anysaga.storages",
     "SagaMap": "anysaga.mediator",
     "SagaMediator": "anysaga.mediator",

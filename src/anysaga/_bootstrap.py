@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from anysaga._middleware import Middleware
 from anysaga._wiring import GivenContainer
 from anysaga.abc import Storage
 from anysaga.mediator import Hook, SagaMap, SagaMediator
@@ -14,6 +15,7 @@ def bootstrap(
     sagas_mapper: Callable[[SagaMap], object],
     *,
     saga_storage: Storage | None = None,
+    middlewares: Iterable[Middleware] = (),
     on_startup: Iterable[Hook] = (),
 ) -> SagaMediator:
     """Make a `SagaMediator` from functions that fill its maps.
@@ -21,6 +23,7 @@ def bootstrap(
     - `di_container`: makes the steps and what they need; what `Saga` accepts as its `container`.
     - `sagas_mapper`: is given a `SagaMap`, and binds contexts to their sagas.
     - `saga_storage`: keeps the sagas. Without one nothing survives the process.
+    - `middlewares`: stand around every saga, and around every call of its steps, the first one outermost.
     - `on_startup`: functions without arguments, plain or async, each called once before the first saga.
 
     Plain, and without any I/O: use the mediator as it is, or better with ``async with``; see `SagaMediator`.
@@ -34,4 +37,6 @@ def bootstrap(
     """
     sagas = SagaMap()
     sagas_mapper(sagas)
-    return SagaMediator(sagas, storage=saga_storage, container=di_container, on_startup=on_startup)
+    return SagaMediator(
+        sagas, storage=saga_storage, container=di_container, middlewares=middlewares, on_startup=on_startup
+    )

@@ -25,7 +25,7 @@ class How(Enum):
     RETURNED: also if it swallowed a cancellation. RAISED: by itself, with no cancellation delivered into it.
     DISTURBED: it raised after a cancellation had been delivered into it. TIMED_OUT: our limit ran out.
     CANCELLED: the cancellation came out again. NOT_CALLED: it never began. STILL_RUNNING: its thread did not end.
-    REFUSED: a circuit breaker did not let it begin.
+    REFUSED: a circuit breaker did not let it begin. NOT_REACHED: neither did a middleware, which raised instead.
     """
 
     RETURNED = auto()
@@ -36,6 +36,7 @@ class How(Enum):
     NOT_CALLED = auto()
     STILL_RUNNING = auto()
     REFUSED = auto()
+    NOT_REACHED = auto()
 
 
 @define(eq=False)  # and not frozen, which costs time: one is made for each call, and lives as long
@@ -54,12 +55,33 @@ class Ended:
     thread: ThreadRun | None = None
 
 
-class _ThreadCancelled(Exception):
-    """Carries the run of a plain function out of the scope that may have cancelled it."""
+class Fate(Exception):
+    """Carries out of the scope of a call how it ended, where what is raised alone does not tell.
 
-    def __init__(self, run: ThreadRun) -> None:
-        super().__init__(run)
-        self.run = run
+    `cancelled` is the cancellation that came meanwhile, be it from the scope itself or from outside.
+    """
+
+    def __init__(
+        self,
+        how: How,
+        *,
+        value: Any = None,
+        error: BaseException | None = None,
+        cancelled: BaseException | None = None,
+        thread: ThreadRun | None = None,
+    ) -> None:
+        super().__init__(how)
+        self.how = how
+        self.value = value
+        self.error = error
+        self.cancelled = cancelled
+        self.thread = thread
+
+    def ended(self, scope: CancelScope | Unlimited, duration: float) -> Ended:
+        """The end of the call, now that its scope has ended."""
+        cancelled = None if scope.cancel_called else self.cancelled
+        how = How.TIMED_OUT if scope.cancel_called and self.how is How.DISTURBED else self.how
+        return Ended(how, self.value, self.error, duration, cancelled, self.thread)
 
 
 class Unlimited:
@@ -101,7 +123,7 @@ async def call(
                 if is_async(method):
                     value = await method(context)
                 else:
-                    value = await _invoke_plain(method, context, current, grace)
+                    value = await invoke_plain(method, context, current, grace)
             except GeneratorExit:
                 raise
             except get_cancelled_exc_class() as cancelled:
@@ -116,31 +138,30 @@ async def call(
     finally:
         _current.leave(token)
     duration = perf_counter() - began
-    if isinstance(error, _ThreadCancelled):
-        return _end_of_thread(error.run, scope, duration)
+    if isinstance(error, Fate):
+        return error.ended(scope, duration)
     how = _how(error, scope, native_before)
     return Ended(how, error=error, duration=duration, cancelled=error if how is How.CANCELLED else None)
 
 
-async def _invoke_plain(method: Callable[[Any], Any], context: Any, current: CurrentStep, grace: float) -> Any:
+async def invoke_plain(method: Callable[[Any], Any], context: Any, current: CurrentStep, grace: float) -> Any:
+    """Call a plain function in a worker thread. Raises what it raises, and a `Fate` after a cancellation."""
     run = await in_step_thread(method, context, current, grace)
     if run.cancelled is not None:
-        raise _ThreadCancelled(run)
+        raise _fate_of(run)
     if run.error is not None:
         raise run.error
     return await run.value if inspect.isawaitable(run.value) else run.value
 
 
-def _end_of_thread(run: ThreadRun, scope: CancelScope | Unlimited, duration: float) -> Ended:
-    cancelled = None if scope.cancel_called else run.cancelled
+def _fate_of(run: ThreadRun) -> Fate:
     if not run.entered:
-        return Ended(How.NOT_CALLED, duration=duration, cancelled=cancelled)
+        return Fate(How.NOT_CALLED, cancelled=run.cancelled)
     if not run.ended:
-        return Ended(How.STILL_RUNNING, duration=duration, cancelled=cancelled, thread=run)
+        return Fate(How.STILL_RUNNING, cancelled=run.cancelled, thread=run)
     if run.error is None:
-        return Ended(How.RETURNED, run.value, duration=duration, cancelled=cancelled)
-    how = How.TIMED_OUT if scope.cancel_called else How.DISTURBED
-    return Ended(how, error=run.error, duration=duration, cancelled=cancelled)
+        return Fate(How.RETURNED, value=run.value, cancelled=run.cancelled)
+    return Fate(How.DISTURBED, error=run.error, cancelled=run.cancelled)
 
 
 def _how(error: BaseException | None, scope: CancelScope | Unlimited, native_before: int) -> How:

@@ -46,7 +46,8 @@ class Endings:
     def _failed(self, leaf: Leaf, attempt: int, ended: Ended, error: BaseException) -> None:
         progress = self.journal.progress
         refused = ended.how is How.REFUSED
-        clean = refused or ended.how is How.NOT_CALLED or (ended.how is How.RAISED and leaf.is_clean(error))
+        uncalled = refused or ended.how in (How.NOT_CALLED, How.NOT_REACHED)
+        clean = uncalled or (ended.how is How.RAISED and leaf.is_clean(error))
         forgiven = progress.of(leaf.path).forgiven
         final = isinstance(error, SagaTimeout) or refused
         text, problem = self._context_or_none(progress.context_of(leaf).base)

@@ -29,6 +29,39 @@ class StepLost(AnysagaError):
 
 
 @define(slots=False, eq=False, repr=False)
+class CallSkipped(NotDone):
+    """A middleware returned without calling on, so nothing was done. `step` is empty where that was a whole saga."""
+
+    saga: str
+    saga_id: str
+    step: str
+
+    def __str__(self) -> str:
+        step = f"step {self.step!r} of " if self.step else ""
+        return (
+            f"{step}saga {self.saga!r} ({self.saga_id}) was not called: a middleware returned without calling on. "
+            "Have it await `call_next()`, or raise what keeps it from that"
+        )
+
+
+@define(slots=False, eq=False, repr=False)
+class MiddlewareMisused(AnysagaError, RuntimeError):
+    """A middleware did with `call_next` what cannot be done. `step` is empty where that was around a whole saga."""
+
+    saga: str
+    saga_id: str
+    step: str
+    problem: str
+
+    def __str__(self) -> str:
+        step = f"step {self.step!r} of " if self.step else ""
+        return (
+            f"a middleware around {step}saga {self.saga!r} ({self.saga_id}) {self.problem}: "
+            "await `call_next()` once, in the task it was called in; for further attempts give the step a `retry`"
+        )
+
+
+@define(slots=False, eq=False, repr=False)
 class InvalidArgument(AnysagaError, ValueError):
     """An option has a value that cannot work. Raised where it is given."""
 

@@ -22,6 +22,7 @@ from anysaga._errors import (
     StaleFence,
     StorageError,
 )
+from anysaga._middleware import Middleware
 from anysaga._opening import Opened, adopt, ended, unread_result
 from anysaga._records import Claim, SagaRecord, SagaState
 from anysaga._results import SagaResult
@@ -124,6 +125,7 @@ class Recovery:
     storage: Storage
     container: Container
     definitions: list[Definition]
+    middlewares: dict[Definition, tuple[Middleware, ...]]
     stops: Callable[[], bool] = lambda: False
 
     @classmethod
@@ -137,6 +139,7 @@ class Recovery:
             storage=storage if storage is not None else made[0].storage,
             container=container_of(container) if container is not None else made[0].container,
             definitions=[saga.definition for saga in made],
+            middlewares={saga.definition: saga._middlewares for saga in made},
         )
 
     @property
@@ -165,9 +168,11 @@ class Recovery:
         try:
             async with limiter or nullcontext():
                 definition = self._definition(claim.record)
-                async with SagaScope(definition, self.container, claim.record.summary.saga_id) as scope:
+                saga_id, middlewares = claim.record.summary.saga_id, self.middlewares[definition]
+                async with SagaScope(definition, self.container, saga_id, middlewares, recovers=True) as scope:
                     opened = await adopt(definition, self.storage, await scope.steps(), claim, drains=True)
                     adopted = True
+                    scope.result = opened.result
                     await self._drive(opened)
                     return opened.result()
         except SagaParked as parked:

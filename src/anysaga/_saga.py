@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from anysaga._composites import Branch
@@ -16,6 +16,7 @@ from anysaga._definition import DEFAULT_GRACE, Definition, UndoFailurePolicy
 from anysaga._errors import InvalidArgument
 from anysaga._event_map import EventMap
 from anysaga._generics import arguments_of
+from anysaga._middleware import Middleware, checked_middlewares
 from anysaga._opening import submit_saga
 from anysaga._records import MAX_SAGA_ID
 from anysaga._results import SagaResult
@@ -43,6 +44,7 @@ class Saga(Generic[ContextT]):
     - `on_undo_failure`: ``"park"`` stops at the first undo that fails for good, ``"continue"`` undoes the rest first.
     - `events`: what the events of its steps are called, and where they go; see `EventMap`. Without one they go to the
       broker, under the names of their classes.
+    - `middlewares`: what stands around each run of the saga, and around each call of its steps; see `Middleware`.
     - `grace`: seconds that undoing may go on after the caller was cancelled; the rest is recovery's.
 
     `storage` keeps the state. Without one it is a `MemoryStorage` of this saga object's own: nothing survives the
@@ -63,6 +65,7 @@ class Saga(Generic[ContextT]):
     on_undo_failure: UndoFailurePolicy = "park"
     grace: float = DEFAULT_GRACE
     events: EventMap | None = None
+    middlewares: Sequence[Middleware] = ()
 
     _compiled: ClassVar[Definition | None] = None
 
@@ -83,9 +86,11 @@ class Saga(Generic[ContextT]):
         on_undo_failure: UndoFailurePolicy | None = None,
         grace: float | None = None,
         events: EventMap | None = None,
+        middlewares: Iterable[Middleware] | None = None,
     ) -> None:
         self._storage = _checked_storage(storage)
         self._container = container_of(container)
+        self._middlewares = checked_middlewares(self.middlewares if middlewares is None else middlewares)
         given = {
             "name": name,
             "steps": steps,
@@ -105,11 +110,14 @@ class Saga(Generic[ContextT]):
             checked = compile_saga(_declaration(self, type(self), _context_of(type(self)), checking=True))
         _check_circuits(checked, self._storage)
 
-    def moved_to(self, storage: Storage, container: GivenContainer | None = None) -> Self:
-        """The same saga in another storage, and with another container if one is given."""
+    def moved_to(
+        self, storage: Storage, container: GivenContainer | None = None, *, inside: Iterable[Middleware] = ()
+    ) -> Self:
+        """The same saga in another storage, with another container if one is given, `inside` of more middlewares."""
         moved = copy.copy(self)
         moved._storage = _checked_storage(storage)
         moved._container = self._container if container is None else container_of(container)
+        moved._middlewares = (*checked_middlewares(inside), *self._middlewares)
         _check_circuits(self.definition, storage)
         return moved
 
@@ -145,7 +153,20 @@ class Saga(Generic[ContextT]):
         if context is None and saga_id is None:
             raise InvalidArgument("context", None, "give a context to start with, or the saga_id of a stored saga")
         identity = new_id() if saga_id is None else checked_id(saga_id)
-        return SagaTransaction(self.definition, self._storage, self._container, context, identity)
+        return self._transaction(context, identity)
+
+    def _transaction(
+        self, context: ContextT | None, saga_id: str, *, drains: bool = False
+    ) -> SagaTransaction[ContextT]:
+        return SagaTransaction(
+            self.definition,
+            self._storage,
+            self._container,
+            context,
+            saga_id,
+            middlewares=self._middlewares,
+            drains=drains,
+        )
 
     async def run(
         self, context: ContextT | None = None, *, saga_id: str | uuid.UUID | None = None

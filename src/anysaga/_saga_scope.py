@@ -1,17 +1,21 @@
-"""The container's scope for the whole life of one saga: what goes wrong with it is told, and hides nothing."""
+"""What is open for the whole life of one saga: its middlewares, and the container's scope."""
 
 from __future__ import annotations
 
 import logging
 import types
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Self
 
 from anyio import move_on_after
 
+from anysaga._around import AroundSaga, around_steps
 from anysaga._definition import Definition
 from anysaga._errors import AnysagaError, ContainerFailed, NotProvided
+from anysaga._middleware import Middleware, SagaCall
 from anysaga._nodes import Leaf
+from anysaga._results import SagaResult
 from anysaga._step import Step
 from anysaga._wiring import MappingContainer, wire
 from anysaga.abc import Container, Scope
@@ -20,38 +24,74 @@ logger = logging.getLogger("anysaga.containers")
 
 
 class SagaScope(AbstractAsyncContextManager["SagaScope"]):
-    """A scope of a container, opened for one saga.
+    """The middlewares around one saga, and inside of them a scope of its container.
 
-    Entering raises `ContainerFailed` if it does not open. It is closed even if the caller was cancelled, within the
-    saga's `grace`. A close that fails is logged, and noted at the error that is under way: the saga's result or error
-    counts.
+    Entering raises what a middleware raises, and `ContainerFailed` if the scope does not open. The scope is closed even
+    if the caller was cancelled, within the saga's `grace`. A close that fails is logged, and noted at the error that is
+    under way: the saga's result or error counts. Leaving raises what a middleware raises instead of that error.
+
+    `result` is set once the saga is open.
     """
 
-    def __init__(self, definition: Definition, container: Container, saga_id: str) -> None:
+    result: Callable[[], SagaResult[Any]] | None = None
+
+    def __init__(
+        self,
+        definition: Definition,
+        container: Container,
+        saga_id: str,
+        middlewares: tuple[Middleware, ...] = (),
+        *,
+        context: Any = None,
+        recovers: bool = False,
+    ) -> None:
         self._definition = definition
         self._saga_id = saga_id
         self._manager = container.scope()
         self._closes = not isinstance(container, MappingContainer)
         self._scope: Scope
+        self._middlewares = middlewares
+        self._around: AroundSaga | None = None
+        if middlewares:
+            self._around = AroundSaga.of(middlewares, SagaCall(saga_id, definition.name, recovers, context))
 
     async def __aenter__(self) -> Self:
+        if self._around is None:
+            await self._open()
+            return self
+        await self._around.enter()
+        try:
+            await self._open()
+        except BaseException as error:
+            await self._around.leave(None, error)  # noqa: ASYNC102 - what stands around must see the end
+            raise
+        return self
+
+    async def _open(self) -> None:
         try:
             self._scope = await self._manager.__aenter__()
         except AnysagaError:
             raise
         except Exception as error:
             raise self._failed("open a scope", error) from error
-        return self
 
     async def steps(self) -> dict[str, Step[Any, Any]]:
         """Make all steps of the saga, by path. Raises `NotProvided` and `ContainerFailed`."""
-        return {leaf.path: await self._step(leaf) for leaf in self._definition.leaves}
+        steps = {leaf.path: await self._step(leaf) for leaf in self._definition.leaves}
+        return around_steps(self._middlewares, steps, self._definition.grace) if self._middlewares else steps
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: types.TracebackType | None
     ) -> None:
-        if not self._closes:
-            return
+        if self._closes:
+            await self._close(kind, error, traceback)  # noqa: ASYNC102 - shields itself
+        if self._around is not None:
+            result = self.result() if self.result is not None and error is None else None
+            await self._around.leave(result, error)  # noqa: ASYNC102 - a cancellation may end it
+
+    async def _close(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: types.TracebackType | None
+    ) -> None:
         try:
             with move_on_after(self._definition.grace, shield=True) as limit:
                 await self._manager.__aexit__(kind, error, traceback)

@@ -261,7 +261,7 @@ class Stepping:
         if ended.cancelled is not None or ended.how is How.RETURNED:
             return ended.cancelled
         error = self._own_error(leaf, ended)
-        return _SaysNothing() if isinstance(error, SagaTimeout) else error
+        return _SaysNothing() if ended.how is How.NOT_REACHED or isinstance(error, SagaTimeout) else error
 
     def _own_error(self, leaf: Leaf, ended: Ended) -> BaseException:
         """The exception that the caller will see for this end."""
@@ -304,7 +304,7 @@ async def _drained(
 
 
 class _SaysNothing(BaseException):
-    """Tells a breaker that a call says nothing about the service: the saga's own time was over, or its claim lost."""
+    """Tells a breaker that a call says nothing about the service: it was not reached, or not given its time."""
 
 
 def _raise_again(ended: Ended) -> None:

@@ -12,6 +12,7 @@ from anyio import get_cancelled_exc_class
 from anysaga._definition import Definition
 from anysaga._driver import Driver
 from anysaga._errors import TransactionMisused, UnfinishedSagaWarning
+from anysaga._middleware import Middleware
 from anysaga._opening import Opened, open_saga
 from anysaga._records import SagaState
 from anysaga._results import SagaResult, StepResult
@@ -51,6 +52,7 @@ class SagaTransaction(Generic[ContextT]):
         context: ContextT | None,
         saga_id: str,
         *,
+        middlewares: tuple[Middleware, ...] = (),
         drains: bool = False,
     ) -> None:
         self._definition = definition
@@ -58,7 +60,7 @@ class SagaTransaction(Generic[ContextT]):
         self._context = context
         self._saga_id = saga_id
         self._drains = drains
-        self._scope = SagaScope(definition, container, saga_id)
+        self._scope = SagaScope(definition, container, saga_id, middlewares, context=context)
         self._opened: Opened | None = None
         self._left = False
         self._busy = False
@@ -152,6 +154,7 @@ class SagaTransaction(Generic[ContextT]):
         except BaseException as error:
             await self._scope.__aexit__(type(error), error, error.__traceback__)  # noqa: ASYNC102 - shields itself
             raise
+        self._scope.result = self._opened.result
         self._left = False
         return self
 
@@ -185,8 +188,10 @@ class SagaTransaction(Generic[ContextT]):
                 self._leave_busy(exc)
             elif driver is not None and not driver.is_over:
                 await self._leave(driver, exc)  # noqa: ASYNC102 - shields itself, and is bounded
-        finally:
-            await self._scope.__aexit__(exc_type, exc, traceback)  # noqa: ASYNC102 - shields itself
+        except BaseException as error:
+            await self._scope.__aexit__(type(error), error, error.__traceback__)  # noqa: ASYNC102 - shields itself
+            raise
+        await self._scope.__aexit__(exc_type, exc, traceback)  # noqa: ASYNC102 - shields itself
 
     def __del__(self) -> None:
         opened = getattr(self, "_opened", None)

@@ -11,9 +11,9 @@ from anyio import create_task_group, get_cancelled_exc_class, move_on_after
 from anyio.abc import TaskGroup
 
 from anysaga._errors import InvalidArgument, MediatorClosed
+from anysaga._middleware import Middleware
 from anysaga._results import SagaResult
 from anysaga._saga import Saga, checked_id, new_id
-from anysaga._transaction import SagaTransaction
 from anysaga._wiring import GivenContainer
 from anysaga.abc import Storage
 from anysaga.mediator._drive import Drive
@@ -40,9 +40,10 @@ class SagaMediator:
     and a stream that is dropped in the middle gives it back.
 
     `storage` keeps the sagas; without one it is a `MemoryStorage`, and nothing survives the process. It is neither
-    opened nor closed here. `container` makes their steps. Making a mediator does no I/O: `on_startup` are functions
-    without arguments, plain or async, each called once, before the block begins or before the first saga. One that
-    fails raises to who came first, and is tried again by the next one.
+    opened nor closed here. `container` makes their steps, `middlewares` stand around those that the sagas have.
+    `on_startup` are functions without arguments, plain or async, each called once, before the block begins or before
+    the first saga. One that fails raises to who came first, and is tried again by the next one. Making a mediator does
+    no I/O.
 
     What a saga raises comes out as it is, never in a group. A mediator belongs to one event loop.
 
@@ -59,6 +60,7 @@ class SagaMediator:
         *,
         storage: Storage | None = None,
         container: GivenContainer | None = None,
+        middlewares: Iterable[Middleware] = (),
         on_startup: Iterable[Hook] = (),
         on_disconnect: OnDisconnect = "continue",
         drain_timeout: float = 20.0,
@@ -71,7 +73,8 @@ class SagaMediator:
             raise InvalidArgument("drain_timeout", drain_timeout, "it is a number of seconds above 0")
         kept = MemoryStorage() if storage is None else storage
         self._storage = kept
-        self._sagas = sagas.prepared(lambda saga: saga.moved_to(kept, container))
+        outer = tuple(middlewares)
+        self._sagas = sagas.prepared(lambda saga: saga.moved_to(kept, container, inside=outer))
         self._startup = Startup(on_startup)
         self._goes_on = on_disconnect == "continue"
         self._drain_timeout = drain_timeout
@@ -179,7 +182,7 @@ class SagaMediator:
     def _start(
         self, group: TaskGroup, saga: Saga[ContextT], context: ContextT | None, saga_id: str, *, shows: bool
     ) -> Drive:
-        transaction = SagaTransaction(saga.definition, saga.storage, saga.container, context, saga_id, drains=True)
+        transaction = saga._transaction(context, saga_id, drains=True)
         drive = Drive(transaction, lambda: self._group is not group, shows=shows)
         self._drives[drive] = None
         group.start_soon(self._drive, drive, name=f"saga {saga_id}")
