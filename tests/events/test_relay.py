@@ -1,0 +1,468 @@
+"""The relay: at least once, in order for each saga and destination, whatever fails."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.from_thread
+import pytest
+from anyio.abc import TaskGroup
+from attrs import define
+
+from anysaga import (
+    EventHandler,
+    EventMap,
+    InvalidArgument,
+    MemoryStorage,
+    Retry,
+    Saga,
+    SQLAlchemyStorage,
+    Step,
+    StorageClosed,
+    StorageUnavailable,
+    current_step,
+    secret,
+)
+from anysaga.abc import Delivery, Message, Publisher, Storage
+from anysaga.events import EventRelay, current_message
+
+pytestmark = pytest.mark.anyio
+
+AT_ONCE = Retry(attempts=3, delay=0)
+
+
+@define
+class Order:
+    number: int = 1
+
+
+@define
+class Paid:
+    number: int
+
+
+@define
+class Charged:
+    card: str = secret()
+
+
+class Pay(Step[Order]):
+    read_only = True
+
+    async def act(self, order: Order) -> None:
+        current_step().record(Paid(order.number))
+
+
+class Twice(Step[Order]):
+    read_only = True
+
+    async def act(self, order: Order) -> None:
+        current_step().record(Paid(order.number))
+        current_step().record(Paid(order.number + 1))
+
+
+class Charge(Step[Order]):
+    read_only = True
+
+    async def act(self, order: Order) -> None:
+        current_step().record(Charged("4711-0815"))
+
+
+class Broker(Publisher):
+    """A broker that notes what arrives; `refuses` says of a message why it does not."""
+
+    def __init__(self) -> None:
+        self.arrived: list[Message] = []
+        self.down: Exception | None = None
+        self.refused: set[str] = set()
+        self.got_some = anyio.Event()
+        self.was_asked = anyio.Event()
+
+    async def publish(self, messages: Sequence[Message], /) -> Sequence[Exception | None]:
+        self.was_asked.set()
+        if self.down is not None:
+            raise self.down
+        answers: list[Exception | None] = []
+        for message in messages:
+            refused = message.id in self.refused
+            answers.append(ValueError(f"no {message.id}") if refused else None)
+            if not refused:
+                self.arrived.append(message)
+        self.got_some.set()
+        return answers
+
+    async def wait_for(self, number: int) -> None:
+        while len(self.arrived) < number:
+            self.got_some = anyio.Event()
+            await self.got_some.wait()
+
+    @property
+    def ids(self) -> list[str]:
+        return [message.id for message in self.arrived]
+
+
+async def run(storage: Storage, *sagas: str, step: type[Step[Order]] = Pay, events: EventMap | None = None) -> None:
+    for saga_id in sagas:
+        await Saga[Order](name="order", storage=storage, steps=[step], events=events).run(Order(), saga_id=saga_id)
+
+
+@asynccontextmanager
+async def running(relay: EventRelay) -> AsyncIterator[TaskGroup]:
+    """The relay as it runs in the background."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(relay.run)
+        yield group
+        group.cancel_scope.cancel()
+
+
+# To the broker
+
+
+async def test_each_event_arrives_and_is_then_forgotten(storage: Storage) -> None:
+    await run(storage, "a", "b")
+    broker = Broker()
+    relay = EventRelay(storage, publisher=broker)
+    assert await relay.deliver_due() == 2
+    assert sorted(broker.ids) == ["a/1/act/1", "b/1/act/1"]
+    assert (await relay.lag()).waiting == 0
+    assert await relay.deliver_due() == 0
+
+
+async def test_events_of_one_saga_arrive_in_their_order(storage: Storage) -> None:
+    await run(storage, "a", "b", step=Twice)
+    broker = Broker()
+    await EventRelay(storage, publisher=broker).deliver_due()
+    for saga_id in "ab":
+        assert [each for each in broker.ids if each[0] == saga_id] == [f"{saga_id}/1/act/1", f"{saga_id}/1/act/2"]
+
+
+async def test_no_batch_has_two_events_of_one_saga(storage: Storage) -> None:
+    batches: list[list[str]] = []
+
+    class Noting(Broker):
+        async def publish(self, messages: Sequence[Message], /) -> Sequence[Exception | None]:
+            batches.append(sorted(message.saga_id for message in messages))
+            return await super().publish(messages)
+
+    await run(storage, "a", "b", step=Twice)
+    await EventRelay(storage, publisher=Noting()).deliver_due()
+    assert batches == [["a", "b"], ["a", "b"]]
+
+
+async def test_an_event_that_is_refused_comes_again_and_holds_up_its_own_saga_only(storage: Storage) -> None:
+    await run(storage, "a", "b", step=Twice)
+    broker = Broker()
+    broker.refused = {"a/1/act/1"}
+    relay = EventRelay(storage, publisher=broker, retry=Retry(attempts=3, delay=600))
+    await relay.deliver_due()
+    assert broker.ids == ["b/1/act/1", "b/1/act/2"]
+    assert (await relay.lag()).waiting == 2
+
+
+async def test_what_is_refused_as_often_as_may_be_is_a_dead_letter(storage: Storage) -> None:
+    await run(storage, "a", step=Twice)
+    broker = Broker()
+    broker.refused = {"a/1/act/1"}
+    relay = EventRelay(storage, publisher=broker, retry=AT_ONCE)
+    assert await relay.deliver_due() == AT_ONCE.attempts
+    (dead,) = await relay.dead_letters()
+    assert (dead.message.id, dead.attempts, dead.error) == ("a/1/act/1", 3, "ValueError: no a/1/act/1")
+    assert broker.ids == []
+
+
+async def test_a_dead_letter_is_sent_again_or_skipped_and_then_the_rest_goes_on(storage: Storage) -> None:
+    await run(storage, "a", "b", step=Twice)
+    broker = Broker()
+    broker.refused = {"a/1/act/1", "b/1/act/1"}
+    relay = EventRelay(storage, publisher=broker, retry=Retry(attempts=1))
+    await relay.deliver_due()
+    first, second = await relay.dead_letters()
+    broker.refused = set()
+    assert await relay.send_again(first)
+    assert await relay.skip(second)
+    await relay.deliver_due()
+    assert sorted(broker.ids) == ["a/1/act/1", "a/1/act/2", "b/1/act/2"]
+
+
+async def test_a_broker_that_is_down_loses_nothing(storage: Storage) -> None:
+    await run(storage, "a", "b")
+    broker = Broker()
+    broker.down = ConnectionError("nobody there")
+    relay = EventRelay(storage, publisher=broker, poll=0.001, retry=Retry(attempts=10**6, delay=0.001, backoff=1))
+    async with running(relay):
+        await broker.was_asked.wait()
+        broker.down = None
+        await broker.wait_for(2)
+    assert sorted(broker.ids) == ["a/1/act/1", "b/1/act/1"]
+
+
+async def test_a_publisher_that_never_answers_is_left_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anysaga.events._relay._BROKER_LEASE", 10.01)
+
+    class Silent(Broker):
+        async def publish(self, messages: Sequence[Message], /) -> Sequence[Exception | None]:
+            await anyio.sleep_forever()
+            return ()
+
+    storage = MemoryStorage()
+    await run(storage, "a")
+    relay = EventRelay(storage, publisher=Silent(), retry=Retry(attempts=1))
+    await relay.deliver_due()
+    (dead,) = await relay.dead_letters()
+    assert dead.error is not None
+    assert dead.error.startswith("TimeoutError")
+
+
+async def test_without_a_publisher_the_brokers_events_are_left_to_another_relay(storage: Storage) -> None:
+    await run(storage, "a")
+    relay = EventRelay(storage)
+    assert await relay.deliver_due() == 0
+    assert (await relay.lag()).waiting == 1
+
+
+# To handlers
+
+
+class Ledger:
+    """What handlers have done."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, int, str]] = []
+        self.closed = 0
+
+
+class Note(EventHandler[Paid]):
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+
+    async def handle(self, event: Paid) -> None:
+        self.ledger.done.append(("note", event.number, current_message().id))
+
+
+class NoteInThread(EventHandler[Paid]):
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+
+    def handle(self, event: Paid) -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        self.ledger.done.append(("thread", event.number, current_message().id))
+
+
+async def test_each_handler_of_a_type_gets_the_event_made_by_the_container(storage: Storage) -> None:
+    ledger = Ledger()
+    functions: list[Paid] = []
+    events = EventMap(publish=False).bind(Paid, Note, NoteInThread, functions.append)
+    await run(storage, "a", events=events)
+    relay = EventRelay(storage, events=events, container={Ledger: lambda: ledger})
+    assert await relay.deliver_due() == 3
+    assert sorted(ledger.done) == [("note", 1, "a/1/act/1"), ("thread", 1, "a/1/act/1")]
+    assert functions == [Paid(1)]
+
+
+async def test_a_scope_is_open_for_one_event_and_then_closed(storage: Storage) -> None:
+    ledger = Ledger()
+
+    class Container:
+        @asynccontextmanager
+        async def scope(self) -> AsyncIterator[Container]:
+            yield self
+            ledger.closed += 1
+
+        async def get(self, wanted: type, /) -> object:
+            return Note(ledger) if wanted is Note else ledger
+
+    events = EventMap(publish=False).bind(Paid, Note)
+    await run(storage, "a", "b", events=events)
+    await EventRelay(storage, events=events, container=Container()).deliver_due()  # type: ignore[arg-type]  # as one
+    assert (len(ledger.done), ledger.closed) == (2, 2)
+
+
+async def test_a_handler_that_fails_gets_its_event_again_and_no_other_handler_does(storage: Storage) -> None:
+    done: list[str] = []
+
+    def flaky(_: Paid) -> None:
+        done.append("flaky")
+        if done.count("flaky") < 3:
+            raise RuntimeError("not yet")
+
+    def steady(_: Paid) -> None:
+        done.append("steady")
+
+    events = EventMap(publish=False).bind(Paid, flaky, steady)
+    await run(storage, "a", events=events)
+    relay = EventRelay(storage, events=events, retry=AT_ONCE)
+    await relay.deliver_due()
+    assert (done.count("flaky"), done.count("steady")) == (3, 1)
+    assert await relay.dead_letters() == []
+
+
+async def test_a_handler_that_hangs_is_stopped_and_counts_as_failed(storage: Storage) -> None:
+    async def hangs(_: Paid) -> None:
+        await anyio.sleep_forever()
+
+    events = EventMap(publish=False).bind(Paid, hangs)
+    await run(storage, "a", events=events)
+    relay = EventRelay(storage, events=events, handler_timeout=0.01, retry=Retry(attempts=1))
+    await relay.deliver_due()
+    (dead,) = await relay.dead_letters()
+    assert dead.error == "TimeoutError"
+
+
+@pytest.mark.parametrize(("limit", "concurrent", "most"), [(1, True, 1), (3, True, 3), (3, False, 1)])
+async def test_so_many_handlers_run_at_once_as_the_limit_says(limit: int, *, concurrent: bool, most: int) -> None:
+    storage = MemoryStorage()
+    at_work = seen = done = 0
+    all_done = anyio.Event()
+
+    async def handle(_: Paid) -> None:
+        nonlocal at_work, seen, done
+        at_work += 1
+        seen = max(seen, at_work)
+        for _turn in range(5):
+            await anyio.lowlevel.checkpoint()
+        at_work -= 1
+        done += 1
+        if done == 12:
+            all_done.set()
+
+    async def other(event: Paid) -> None:
+        await handle(event)
+
+    events = EventMap(publish=False).bind(Paid, handle, other)
+    await run(storage, *"abcdef", events=events)
+    async with running(EventRelay(storage, events=events, max_concurrent=limit, concurrent=concurrent)):
+        await all_done.wait()
+    assert seen == most
+
+
+async def test_what_a_handler_says_of_a_secret_is_blotted_out(
+    storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(event: Charged) -> None:
+        raise RuntimeError(f"{event.card} was refused")
+
+    events = EventMap(publish=False).bind(Charged, fails)
+    await run(storage, "a", step=Charge, events=events)
+    relay = EventRelay(storage, events=events, retry=Retry(attempts=1))
+    await relay.deliver_due()
+    (dead,) = await relay.dead_letters()
+    assert dead.error == "RuntimeError: *** was refused"
+    assert "4711" not in caplog.text
+
+
+async def test_an_event_of_a_name_that_is_bound_no_more_is_a_dead_letter_that_says_so(storage: Storage) -> None:
+    await run(storage, "a", events=EventMap(publish=False).bind(Paid, Note, name="old"))
+    relay = EventRelay(storage, events=EventMap().bind(Paid, Note, name="new"), retry=Retry(attempts=1))
+    await relay.deliver_due()
+    (dead,) = await relay.dead_letters()
+    assert dead.error is not None
+    assert "not bound to events of this name" in dead.error
+
+
+# Running in the background
+
+
+async def test_an_event_is_delivered_as_soon_as_it_is_committed(storage: Storage) -> None:
+    """Not at the next look, which would be in ten minutes."""
+    broker = Broker()
+    async with running(EventRelay(storage, publisher=broker, poll=600)):
+        for number in range(3):
+            broker.got_some = anyio.Event()
+            await run(storage, f"s{number}")
+            await broker.got_some.wait()
+    assert broker.ids == ["s0/1/act/1", "s1/1/act/1", "s2/1/act/1"]
+
+
+async def test_events_of_another_process_are_seen_at_the_next_look(tmp_path: Path) -> None:
+    broker = Broker()
+    async with (
+        SQLAlchemyStorage(tmp_path / "s.db") as here,
+        SQLAlchemyStorage(tmp_path / "s.db") as there,
+        running(EventRelay(here, publisher=broker, poll=0.01)),
+    ):
+        await anyio.lowlevel.checkpoint()
+        await run(there, "a")
+        await broker.got_some.wait()
+    assert broker.ids == ["a/1/act/1"]
+
+
+async def test_many_relays_at_once_send_nothing_twice(tmp_path: Path) -> None:
+    broker = Broker()
+    async with SQLAlchemyStorage(tmp_path / "s.db") as one, SQLAlchemyStorage(tmp_path / "s.db") as two:
+        await run(one, *(f"s{number}" for number in range(40)), step=Twice)
+        async with anyio.create_task_group() as group:
+            for storage in (one, two, one, two):
+                group.start_soon(EventRelay(storage, publisher=broker).deliver_due)
+        while await EventRelay(one, publisher=broker).deliver_due():  # what others held meanwhile
+            continue
+    assert len(broker.ids) == len(set(broker.ids)) == 80
+
+
+async def test_a_relay_that_is_stopped_notes_what_arrived_and_gives_the_rest_back(storage: Storage) -> None:
+    begun = {"a": anyio.Event(), "b": anyio.Event()}
+
+    async def handle(_: Paid) -> None:
+        saga_id = current_message().saga_id
+        begun[saga_id].set()
+        if saga_id == "b":
+            await anyio.sleep_forever()
+
+    events = EventMap(publish=False).bind(Paid, handle)
+    await run(storage, "a", "b", events=events)
+    relay = EventRelay(storage, events=events, max_concurrent=2)
+    async with running(relay):
+        for each in begun.values():
+            await each.wait()
+    assert isinstance(storage, MemoryStorage | SQLAlchemyStorage)
+    (left,) = await storage.lease_events(next(iter(events.targets)), 10, 600)
+    assert (left.message.saga_id, left.error) == ("b", "the relay was stopped")
+
+
+async def test_a_store_that_does_not_answer_is_waited_for() -> None:
+    class Moody(MemoryStorage):
+        moods = 2
+
+        async def lease_events(self, destination: str, limit: int, seconds: float) -> list[Delivery]:
+            self.moods -= 1
+            if self.moods >= 0:
+                raise StorageUnavailable("memory", "it is asleep")
+            return await super().lease_events(destination, limit, seconds)
+
+    storage, broker = Moody(), Broker()
+    await run(storage, "a")
+    async with running(EventRelay(storage, publisher=broker, poll=0.001)):
+        await broker.got_some.wait()
+    assert broker.ids == ["a/1/act/1"]
+
+
+async def test_a_closed_storage_ends_it_with_that_error(storage: Storage) -> None:
+    relay = EventRelay(storage, publisher=Broker(), poll=0.01)
+    await storage.aclose()
+    with pytest.raises(StorageClosed):
+        await relay.run()
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_concurrent": 0}, {"max_concurrent": 1.5}, {"handler_timeout": 0}, {"poll": -1}]
+)
+def test_numbers_that_make_no_sense_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(InvalidArgument, match=next(iter(options))):
+        EventRelay(MemoryStorage(), **options)  # type: ignore[arg-type]  # on purpose
+
+
+def test_a_storage_without_an_outbox_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="keeps no events"):
+        EventRelay(object())  # type: ignore[arg-type]  # on purpose
+
+
+def test_the_envelope_is_a_cloud_event() -> None:
+    message = Message("o/1/act/1", "order.paid", '{"number":1}', 1_700_000_000_000_000, "o", "order", "Pay")
+    assert message.to_json().decode() == (
+        '{"specversion":"1.0","id":"o/1/act/1","source":"/sagas/order","type":"order.paid","subject":"o",'
+        '"time":"2023-11-14T22:13:20Z","saga":"order","sagaid":"o","step":"Pay",'
+        '"datacontenttype":"application/json","data":{"number":1}}'
+    )
