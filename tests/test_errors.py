@@ -36,6 +36,7 @@ from anysaga._errors import (
     NotStorable,
     OperationRefused,
     PivotPassed,
+    PublishFailed,
     SagaAbandoned,
     SagaAlreadyRunning,
     SagaCompensated,
@@ -268,6 +269,17 @@ MESSAGES: list[tuple[Exception, str]] = [
     (
         CorruptRecord("order-17", "entry 3 is missing"),
         "the record of saga 'order-17' is damaged: entry 3 is missing. Restore it from a backup, or abandon() it",
+    ),
+    (
+        PublishFailed("amqp://orders@broker/", "order-17/1/act/1", "the broker refused it"),
+        (
+            "amqp://orders@broker/ did not confirm message 'order-17/1/act/1': the broker refused it. "
+            "Publish it again, with the same id"
+        ),
+    ),
+    (
+        PublishFailed("amqp://broker/", "", "the publisher is closed"),
+        "amqp://broker/ did not confirm any message: the publisher is closed. Publish it again, with the same id",
     ),
     (UnfinishedSagaWarning("saga 'order' is unfinished"), "saga 'order' is unfinished"),
     (ContextChangedWarning("the change was discarded"), "the change was discarded"),

@@ -35,6 +35,7 @@ from anysaga._errors import NotReadable as NotReadable
 from anysaga._errors import NotStorable as NotStorable
 from anysaga._errors import OperationRefused as OperationRefused
 from anysaga._errors import PivotPassed as PivotPassed
+from anysaga._errors import PublishFailed as PublishFailed
 from anysaga._errors import SagaAbandoned as SagaAbandoned
 from anysaga._errors import SagaAlreadyRunning as SagaAlreadyRunning
 from anysaga._errors import SagaCompensated as SagaCompensated

@@ -526,6 +526,22 @@ class CorruptRecord(StorageError):
         )
 
 
+@define(slots=False, eq=False, repr=False)
+class PublishFailed(AnysagaError):
+    """A broker did not confirm a message. `message_id` is empty where it is about a whole batch.
+
+    It may have arrived all the same. The broker's or client's own error, if there is one, is the `__cause__`.
+    """
+
+    broker: str
+    message_id: str
+    reason: str
+
+    def __str__(self) -> str:
+        what = f"message {self.message_id!r}" if self.message_id else "any message"
+        return f"{self.broker} did not confirm {what}: {self.reason}. Publish it again, with the same id"
+
+
 class UnfinishedSagaWarning(UserWarning):
     """`async with` was left before the saga's end without `suspend()`: the saga waits for somebody to resume it."""
 

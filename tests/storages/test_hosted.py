@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from anysaga._client_loop import ClientLoop
 from anysaga._errors import StorageClosed
 from anysaga._records import EntryKind
 from anysaga.storages import SQLAlchemyStorage
@@ -44,11 +45,12 @@ async def test_drivers_that_block_need_none(tmp_path: Path) -> None:
 
 
 async def test_the_thread_starts_at_the_first_call(tmp_path: Path) -> None:
-    host = AsyncioThread()
+    loop = ClientLoop()
+    host = AsyncioThread(loop)
     host.post(list)  # a finalizer starts nothing
-    assert "anysaga-drivers" not in str(host._thread)
-    assert await anyio.to_thread.run_sync(host.call, threading.current_thread) is host._thread
-    host._stop()
+    assert "anysaga-drivers" not in str(loop._thread)
+    assert await anyio.to_thread.run_sync(host.call, threading.current_thread) is loop._thread
+    loop.stop()
     host.post(list)
     with pytest.raises(StorageClosed):
         host.call(list)

@@ -7,9 +7,6 @@ cancellation, ever reaches it. SQLAlchemy lets plain functions of a `Connection`
 from __future__ import annotations
 
 import asyncio
-import atexit
-import os
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from anysaga._client_loop import ClientLoop, client_loop
 from anysaga._errors import StorageClosed
 
 _T = TypeVar("_T")
@@ -52,62 +50,26 @@ class CallingThread:
 
 
 class AsyncioThread:
-    """A daemon thread with an asyncio loop: opened at the first call, shared by all storages, stopped at exit."""
+    """The library's asyncio thread, for functions that wait for an asyncio driver."""
 
-    def __init__(self) -> None:
-        self._opening = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._stopped = False
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._forget)
+    def __init__(self, loop: ClientLoop) -> None:
+        self._loop = loop
 
     def call(self, func: Callable[[], _T], /) -> _T:
+        if self._loop.is_stopped:
+            raise StorageClosed("of asyncio drivers, at the end of the process")
         return self._submit(func).result()
 
     def post(self, func: Callable[[], object], /) -> None:
-        if self._loop is not None and not self._stopped:
+        if self._loop.is_started and not self._loop.is_stopped:
             self._submit(func)
 
     def sleep(self, seconds: float, /) -> None:
         await_only(asyncio.sleep(seconds))
 
     def _submit(self, func: Callable[[], _T]) -> Future[_T]:
-        loop = self._running()
-        return asyncio.run_coroutine_threadsafe(greenlet_spawn(func), loop)
-
-    def _running(self) -> asyncio.AbstractEventLoop:
-        if self._stopped:
-            raise StorageClosed("of asyncio drivers, at the end of the process")
-        with self._opening:
-            if self._loop is None:
-                self._loop = self._start()
-            return self._loop
-
-    def _start(self) -> asyncio.AbstractEventLoop:
-        loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=_run, args=[loop], name="anysaga-drivers", daemon=True)
-        self._thread.start()
-        atexit.register(self._stop)
-        return loop
-
-    def _stop(self) -> None:
-        self._stopped = True
-        if self._loop is not None and self._thread is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-
-    def _forget(self) -> None:
-        self._opening = threading.Lock()
-        self._loop = self._thread = None
-
-
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    try:
-        loop.run_forever()
-    finally:
-        loop.close()
+        return self._loop.submit(greenlet_spawn(func))
 
 
 calling_thread = CallingThread()
-asyncio_thread = AsyncioThread()
+asyncio_thread = AsyncioThread(client_loop)

@@ -1,0 +1,86 @@
+"""Kafka, by the package aiokafka."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from attrs import define
+
+from anysaga._errors import MissingPackage
+from anysaga.abc import Message
+from anysaga.events.publishers._hosted import HostedPublisher
+from anysaga.events.publishers._kafka_records import headers, key, label, servers
+from anysaga.events.publishers._parcels import Parcel
+
+try:
+    from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
+    from aiokafka.errors import KafkaError, MessageSizeTooLargeError  # type: ignore[import-untyped]
+except ImportError as error:
+    raise MissingPackage("aiokafka", "kafka") from error
+
+
+@define(eq=False)
+class _Line:
+    """A producer, and whether it failed in a way that it may not recover from."""
+
+    producer: Any
+    has_failed: bool = False
+
+
+class AioKafkaPublisher(HostedPublisher[_Line]):
+    """Publishes to Kafka by aiokafka, which is written in Python. `KafkaPublisher` is the faster one.
+
+    `topic` is one topic, or a function of the `Message`. The key is the saga's id. All in-sync replicas confirm. Each
+    publish ends within `timeout` seconds. A connection is made when there is something to publish. Other `options` are
+    those of `AIOKafkaProducer` (``security_protocol``, ``ssl_context``, ``compression_type``).
+
+        AioKafkaPublisher("broker:9092", "orders")
+
+    aiokafka's idempotence is off: with it a message is never given up, and one that a broker refuses blocks its
+    partition.
+
+    Works on asyncio and Trio. Raises `InvalidArgument` for options that cannot work, and `MissingPackage`, when it is
+    imported, without the package aiokafka.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str | Iterable[str],
+        topic: str | Callable[[Message], str],
+        *,
+        timeout: float = 30.0,
+        **options: Any,
+    ) -> None:
+        brokers = servers(bootstrap_servers)
+        super().__init__(label(brokers), topic, timeout)
+        self._options = {
+            "bootstrap_servers": brokers,
+            "acks": "all",
+            "request_timeout_ms": max(1, round(timeout * 1000)),
+        } | options
+
+    async def _connect(self) -> _Line:
+        producer = AIOKafkaProducer(**self._options)
+        try:
+            await producer.start()
+        except BaseException:
+            self._leave(producer.stop())
+            raise
+        return _Line(producer)
+
+    async def _disconnect(self, client: _Line) -> None:
+        await client.producer.stop()
+
+    def _is_usable(self, client: _Line) -> bool:
+        return not client.has_failed
+
+    async def _send(self, client: _Line, parcel: Parcel) -> None:
+        message = parcel.message
+        try:
+            await client.producer.send_and_wait(parcel.address, parcel.body, key=key(message), headers=headers(message))
+        except MessageSizeTooLargeError:
+            raise
+        except KafkaError:
+            client.has_failed = True
+            raise

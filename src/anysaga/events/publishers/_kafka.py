@@ -1,0 +1,191 @@
+"""Kafka, by the package confluent-kafka."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import anyio
+
+from anysaga._errors import InvalidArgument, MissingPackage, PublishFailed
+from anysaga._hosting import Waker, in_thread
+from anysaga.abc import Message, Publisher
+from anysaga.events.publishers._kafka_records import headers, key, label, servers
+from anysaga.events.publishers._parcels import Answers, Parcel, checked_seconds, failure, no_answer, packed, reason
+
+try:
+    from confluent_kafka import KafkaError, KafkaException, Producer
+except ImportError as error:
+    raise MissingPackage("confluent-kafka", "kafka") from error
+
+_log = logging.getLogger("anysaga.events")
+
+_WAIT = 0.1
+"""Seconds that the thread waits for brokers at a time."""
+
+_IDLE = 1.0
+"""Seconds after which the thread looks for news although nothing was sent."""
+
+
+class KafkaPublisher(Publisher):
+    """Publishes to Kafka by confluent-kafka, whose threads do the work: it needs no event loop of its own.
+
+    `topic` is one topic, or a function of the `Message`. The key is the saga's id. The producer is idempotent, and all
+    in-sync replicas confirm. Each publish ends within `timeout` seconds. `config` is that of librdkafka
+    (``{"security.protocol": "SASL_SSL", ...}``), and wins over these settings.
+
+        KafkaPublisher("broker:9092", "orders")
+
+    Works on asyncio and Trio. Raises `InvalidArgument` for options that cannot work, here or when it is opened, and
+    `MissingPackage`, when it is imported, without the package confluent-kafka.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str | Iterable[str],
+        topic: str | Callable[[Message], str],
+        *,
+        timeout: float = 30.0,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        brokers = servers(bootstrap_servers)
+        self._broker = label(brokers)
+        self._topic = topic
+        self._timeout = checked_seconds(timeout)
+        self._config: dict[str, Any] = {
+            "bootstrap.servers": ",".join(brokers),
+            "client.id": "anysaga",
+            "enable.idempotence": True,
+            "acks": "all",
+            "message.timeout.ms": max(1, round(timeout * 1000)),
+            "reconnect.backoff.max.ms": 1000,
+        } | dict(config or {})
+        self._courier: _Courier | None = None
+        self._is_closed = False
+
+    async def open(self) -> None:
+        """Make the producer. It connects by itself, so a broker that is down delays nobody."""
+        self._is_closed = False
+        self._working_courier()
+
+    async def publish(self, messages: Sequence[Message], /) -> Answers:
+        """See `Publisher.publish`. Raises `PublishFailed` after `aclose`."""
+        courier = self._working_courier()
+        parcels, answers = packed(messages, self._topic, self._broker)
+        if not parcels:
+            return answers
+        batch = _Batch(len(parcels))
+        courier.send(parcels, batch)
+        with anyio.move_on_after(self._timeout):
+            await batch.complete.wait()
+        silence = no_answer(self._timeout) + courier.trouble
+        for place, parcel in enumerate(parcels):
+            if place not in batch.said:
+                answers[parcel.index] = PublishFailed(self._broker, parcel.message.id, silence)
+            elif error := batch.said[place]:
+                answers[parcel.index] = failure(self._broker, parcel.message, error)
+        return answers
+
+    async def aclose(self) -> None:
+        """End the producer. What is under way then fails. Safe to call twice."""
+        self._is_closed = True
+        courier, self._courier = self._courier, None
+        if courier is not None:
+            with anyio.CancelScope(shield=True):
+                await in_thread(courier.stop, limiter=anyio.CapacityLimiter(1))
+
+    def _working_courier(self) -> _Courier:
+        if self._is_closed:
+            raise PublishFailed(self._broker, "", "the publisher is closed")
+        if self._courier is not None and self._courier.is_broken:
+            self._courier.let_go()
+            self._courier = None
+        if self._courier is None:
+            self._courier = _Courier(self._config)
+        return self._courier
+
+
+class _Batch:
+    """What brokers said of the messages of a batch, by their places in it. Any thread may add to it."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.said: dict[int, Exception | None] = {}
+        self.complete = Waker()
+
+    def say(self, place: int, error: Exception | None) -> None:
+        self.said[place] = error
+        if len(self.said) == self._size:
+            self.complete.wake()
+
+
+class _Courier:
+    """A producer, and the thread that waits for what brokers say of its messages."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        try:
+            self._producer = Producer({"logger": _log, "error_cb": self._on_error, **config})
+        except (KafkaException, TypeError, ValueError) as error:
+            raise InvalidArgument("config", sorted(config), reason(error)) from error
+        self.is_broken = False
+        self.trouble = ""
+        self._news = threading.Event()
+        self._is_ending = False
+        self._thread = threading.Thread(target=self._run, name="anysaga-kafka", daemon=True)
+        self._thread.start()
+
+    def send(self, parcels: Sequence[Parcel], batch: _Batch) -> None:
+        """Queue messages, without waiting; what becomes of them is said to the batch."""
+        for place, parcel in enumerate(parcels):
+            try:
+                self._producer.produce(
+                    parcel.address,
+                    parcel.body,
+                    key(parcel.message),
+                    headers=[*headers(parcel.message)],
+                    on_delivery=partial(self._delivered, batch, place),
+                )
+            except Exception as error:  # noqa: BLE001 - too large, no topic, a full queue: all of this message alone
+                batch.say(place, error)
+        self._news.set()
+
+    def let_go(self) -> None:
+        """Have the thread end soon."""
+        self._is_ending = True
+        self._news.set()
+
+    def stop(self) -> None:
+        """End the thread, and the producer. Blocks for a moment."""
+        self.let_go()
+        self._thread.join()
+        del self._producer  # here and not in the caller's loop: it closes connections
+
+    def _run(self) -> None:
+        producer = self._producer
+        while not self._is_ending:
+            self._news.wait(_IDLE)
+            self._news.clear()
+            producer.poll(0)
+            while len(producer) and not self._is_ending:
+                producer.flush(_WAIT)  # unlike `poll`, it does not let messages linger
+        producer.purge()
+        producer.flush(_WAIT)
+
+    def _delivered(self, batch: _Batch, place: int, error: KafkaError | None, _message: object) -> None:
+        if error is None:
+            self.trouble = ""
+            batch.say(place, None)
+            return
+        self._note(error)
+        batch.say(place, KafkaException(error))
+
+    def _on_error(self, error: KafkaError) -> None:
+        _log.warning("Kafka: %s", error.str())
+        self.trouble = f" ({error.str()})"
+        self._note(error)
+
+    def _note(self, error: KafkaError) -> None:
+        self.is_broken = self.is_broken or error.fatal()
