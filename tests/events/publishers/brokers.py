@@ -129,7 +129,7 @@ class RabbitMQ(Broker):
 
     async def remove(self) -> None:
         await self.queue.delete(if_unused=False, if_empty=False)
-        await self.exchange.delete()
+        await self.channel.exchange_delete(self.place)
         await self.channel.close()
 
     async def _received(self, count: int) -> list[AbstractIncomingMessage]:
@@ -154,14 +154,13 @@ class Kafka(Broker):
         )
 
     def received(self, count: int) -> list[Received]:
-        found = {}
+        found: dict[str, Received] = {}
         for each in self.raw(count):
-            headers: dict[str, Any] = dict(each.headers() or [])
-            texts = {name: value.decode() for name, value in headers.items()}
-            found[texts["id"]] = Received(
-                each.key().decode(), each.value(), texts["id"], texts["type"], texts["content-type"]
+            said = {name: value.decode() for name, value in each.headers()}
+            found[said["id"]] = Received(
+                each.key().decode(), each.value(), said["id"], said["type"], said["content-type"]
             )
-        return [found[id] for id in sorted(found)]  # noqa: A001
+        return sorted(found.values(), key=lambda each: each.id)
 
     def raw(self, count: int) -> list[Any]:
         """Read until there are messages of so many ids."""
@@ -170,7 +169,7 @@ class Kafka(Broker):
             partitions = consumer.list_topics(self.place, timeout=SECONDS).topics[self.place].partitions
             consumer.assign([TopicPartition(self.place, partition, 0) for partition in partitions])
             found: list[Any] = []
-            while len({each.key() for each in found}) < count:
+            while len({dict(each.headers())["id"] for each in found}) < count:
                 each = consumer.poll(SECONDS)
                 assert each is not None, f"{count} messages were expected, and only {len(found)} came"
                 assert each.error() is None
@@ -207,10 +206,12 @@ def rabbitmq(address: str) -> Iterator[RabbitMQ]:
         tcp_proxy(url.host or "localhost", url.port or 5672) as proxy,
     ):
         broker = RabbitMQ(portal, portal.call(aio_pika.connect, url), proxy, url)
-        portal.call(broker.prepare)
-        yield broker
-        portal.call(broker.remove)
-        portal.call(broker.connection.close)
+        try:
+            portal.call(broker.prepare)
+            yield broker
+            portal.call(broker.remove)
+        finally:
+            portal.call(broker.connection.close)
 
 
 @contextmanager

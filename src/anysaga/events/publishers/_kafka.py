@@ -14,7 +14,7 @@ from anysaga._errors import InvalidArgument, MissingPackage, PublishFailed
 from anysaga._hosting import Waker, in_thread
 from anysaga.abc import Message, Publisher
 from anysaga.events.publishers._kafka_records import headers, key, label, servers
-from anysaga.events.publishers._parcels import Answers, Parcel, checked_seconds, failure, no_answer, packed, reason
+from anysaga.events.publishers._parcels import Answers, Parcel, checked_seconds, no_answer, packed, reason
 
 try:
     from confluent_kafka import KafkaError, KafkaException, Producer
@@ -81,12 +81,11 @@ class KafkaPublisher(Publisher):
         courier.send(parcels, batch)
         with anyio.move_on_after(self._timeout):
             await batch.complete.wait()
-        silence = no_answer(self._timeout) + courier.trouble
         for place, parcel in enumerate(parcels):
             if place not in batch.said:
-                answers[parcel.index] = PublishFailed(self._broker, parcel.message.id, silence)
+                answers[parcel.index] = self._failed(parcel, no_answer(self._timeout) + courier.trouble, None)
             elif error := batch.said[place]:
-                answers[parcel.index] = failure(self._broker, parcel.message, error)
+                answers[parcel.index] = self._failed(parcel, _why(error, courier.trouble), error)
         return answers
 
     async def aclose(self) -> None:
@@ -96,6 +95,11 @@ class KafkaPublisher(Publisher):
         if courier is not None:
             with anyio.CancelScope(shield=True):
                 await in_thread(courier.stop, limiter=anyio.CapacityLimiter(1))
+
+    def _failed(self, parcel: Parcel, reason: str, cause: Exception | None) -> PublishFailed:
+        failed = PublishFailed(self._broker, parcel.message.id, reason)
+        failed.__cause__ = cause
+        return failed
 
     def _working_courier(self) -> _Courier:
         if self._is_closed:
@@ -184,8 +188,16 @@ class _Courier:
 
     def _on_error(self, error: KafkaError) -> None:
         _log.warning("Kafka: %s", error.str())
-        self.trouble = f" ({error.str()})"
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # which follows the error that says why
+            self.trouble = f" ({error.str()})"
         self._note(error)
 
     def _note(self, error: KafkaError) -> None:
         self.is_broken = self.is_broken or error.fatal()
+
+
+def _why(error: Exception, trouble: str) -> str:
+    if not isinstance(error, KafkaException):
+        return reason(error)
+    said: KafkaError = error.args[0]
+    return said.str() + (trouble if said.code() == KafkaError._MSG_TIMED_OUT else "")

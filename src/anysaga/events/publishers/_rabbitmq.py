@@ -45,7 +45,7 @@ class RabbitMQPublisher(HostedPublisher[_Line]):
 
     Nothing is declared, unless `declare_exchange` asks for a durable topic exchange of that name. Each publish ends
     within `timeout` seconds. A connection is made when there is something to publish, and made anew after it was lost.
-    Other `options` are those of `aio_pika.connect` (``ssl_context``, ``client_properties``).
+    Other `options` are those of `aio_pika.Connection` (``ssl_context``, ``client_properties``).
 
         RabbitMQPublisher("amqp://orders:secret@broker/", exchange="events")
 
@@ -91,8 +91,9 @@ class RabbitMQPublisher(HostedPublisher[_Line]):
             return {parcel.index: PublishFailed(error.broker, parcel.message.id, error.reason)}
 
     async def _connect(self) -> _Line:
-        connection = await aio_pika.connect(self._url, **self._options)
+        connection = aio_pika.Connection(URL(self._url), **self._options)
         try:
+            await connection.connect()
             channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
             return _Line(connection, channel, await self._exchange_of(channel))
         except BaseException:
