@@ -49,7 +49,7 @@ class AioKafkaPublisher(HostedPublisher[_Line]):
         bootstrap_servers: str | Iterable[str],
         topic: str | Callable[[Message], str],
         *,
-        timeout: float = 30.0,
+        timeout: float = 15.0,
         **options: Any,
     ) -> None:
         brokers = servers(bootstrap_servers)

@@ -48,7 +48,7 @@ class KafkaPublisher(Publisher):
         bootstrap_servers: str | Iterable[str],
         topic: str | Callable[[Message], str],
         *,
-        timeout: float = 30.0,
+        timeout: float = 15.0,
         config: Mapping[str, Any] | None = None,
     ) -> None:
         brokers = servers(bootstrap_servers)

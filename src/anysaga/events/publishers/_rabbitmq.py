@@ -59,7 +59,7 @@ class RabbitMQPublisher(HostedPublisher[_Line]):
         exchange: str = "",
         routing_key: str | Callable[[Message], str] = _event_type,
         *,
-        timeout: float = 30.0,
+        timeout: float = 15.0,
         declare_exchange: bool = False,
         **options: Any,
     ) -> None:
