@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+from attrs import evolve
+
 from anysaga._composites import Branch
 from anysaga._declaration import Declaration, compile_saga
 from anysaga._definition import DEFAULT_GRACE, Definition, UndoFailurePolicy
@@ -111,12 +113,22 @@ class Saga(Generic[ContextT]):
         _check_circuits(checked, self._storage)
 
     def moved_to(
-        self, storage: Storage, container: GivenContainer | None = None, *, inside: Iterable[Middleware] = ()
+        self,
+        storage: Storage,
+        container: GivenContainer | None = None,
+        *,
+        inside: Iterable[Middleware] = (),
+        events: EventMap | None = None,
     ) -> Self:
-        """The same saga in another storage, with another container if one is given, `inside` of more middlewares."""
+        """The same saga in another storage, with another container if one is given, `inside` of more middlewares.
+
+        `events` is used where the saga has no `EventMap` of its own.
+        """
         moved = copy.copy(self)
         moved._storage = _checked_storage(storage)
         moved._container = self._container if container is None else container_of(container)
+        if events is not None and self.events is None:
+            moved.events, moved._definition = events, evolve(self.definition, events=events)
         moved._middlewares = (*checked_middlewares(inside), *self._middlewares)
         _check_circuits(self.definition, storage)
         return moved

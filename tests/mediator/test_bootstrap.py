@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
+from attrs import define
 from di import Container, bind_by_type
 from di.dependent import Dependent
 from journeys import Journey, Leg, saga_of
 
-from anysaga import InvalidArgument, Saga, SagaMap, SagaState, Step, bootstrap
-from anysaga.abc import Storage
+from anysaga import (
+    EventMap,
+    InvalidArgument,
+    MemoryStorage,
+    Middleware,
+    NextStep,
+    Saga,
+    SagaMap,
+    SagaMediator,
+    SagaState,
+    Step,
+    StepCall,
+    bootstrap,
+)
+from anysaga.abc import Message, Publisher, Storage
 
 pytestmark = pytest.mark.anyio
 
@@ -26,6 +43,11 @@ class Pay(Step[Journey]):
 
     async def act(self, journey: Journey) -> None:
         await self.bank.pay(journey)
+
+
+@define
+class Paid:
+    euros: int
 
 
 class JourneySaga(Saga[Journey]):
@@ -64,3 +86,47 @@ async def test_what_happens_at_startup_happens_before_the_first_saga(did: list[s
 def test_a_mapper_that_binds_nothing_is_refused() -> None:
     with pytest.raises(InvalidArgument):
         bootstrap(None, lambda sagas: None)
+
+
+async def test_all_nine_parameters_reach_the_mediator(did: list[str]) -> None:
+    """And the events map is that of the sagas, so that what they record is called, and goes, as it says."""
+
+    class Broker(Publisher):
+        async def publish(self, messages: Sequence[Message], /) -> Sequence[Exception | None]:
+            return [None for _ in messages]
+
+    class Told(Middleware):
+        async def step(self, call: StepCall, call_next: NextStep) -> Any:
+            did.append(f"before {call.step}")
+            return await call_next()
+
+    def bind_events(events: EventMap) -> None:
+        events.bind(Paid, lambda _: None, name="journey.paid", publish=False)
+
+    broker = Broker()
+    mediator = bootstrap(
+        di_container={Bank: Bank},
+        sagas_mapper=bind,
+        saga_storage=MemoryStorage(),
+        domain_events_mapper=bind_events,
+        message_broker=broker,
+        middlewares=[Told()],
+        on_startup=[lambda: did.append("started")],
+        max_concurrent_event_handlers=3,
+        concurrent_event_handle_enable=False,
+    )
+    await mediator.run(Journey())
+    assert did == ["started", "before Pay"]
+    assert mediator.publisher is broker
+    assert (mediator.max_concurrent_event_handlers, mediator.concurrent_event_handle_enable) == (3, False)
+    (saga,) = mediator.sagas
+    assert saga.definition.events is mediator.events
+    assert saga.definition.events.binding_of(Paid).name == "journey.paid"
+
+
+async def test_a_saga_keeps_the_events_map_of_its_own(did: list[str]) -> None:
+    own = EventMap()
+    sagas = SagaMap()
+    sagas.bind(Journey, saga_of(None, Leg("a", did), events=own))
+    (saga,) = SagaMediator(sagas, events=EventMap()).sagas
+    assert saga.definition.events is own

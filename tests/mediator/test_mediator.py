@@ -373,7 +373,10 @@ async def test_an_open_mediator_is_not_entered_again(mediator_of: Mediators, did
         assert (await mediator.run(Journey())).state is SagaState.COMPLETED
 
 
-@pytest.mark.parametrize("options", [{"on_disconnect": "forget"}, {"drain_timeout": 0}, {"on_startup": [1]}])
+@pytest.mark.parametrize(
+    "options",
+    [{"on_disconnect": "forget"}, {"drain_timeout": 0}, {"on_startup": [1]}, {"max_concurrent_event_handlers": 0}],
+)
 def test_options_that_make_no_sense_are_refused(options: dict[str, object], did: list[str]) -> None:
     sagas = SagaMap()
     sagas.bind(Journey, saga_of(None, Leg("a", did)))

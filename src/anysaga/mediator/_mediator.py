@@ -11,11 +11,12 @@ from anyio import create_task_group, get_cancelled_exc_class, move_on_after
 from anyio.abc import TaskGroup
 
 from anysaga._errors import InvalidArgument, MediatorClosed
+from anysaga._event_map import EventMap
 from anysaga._middleware import Middleware
 from anysaga._results import SagaResult
 from anysaga._saga import Saga, checked_id, new_id
 from anysaga._wiring import GivenContainer
-from anysaga.abc import Storage
+from anysaga.abc import Publisher, Storage
 from anysaga.mediator._drive import Drive
 from anysaga.mediator._map import SagaMap
 from anysaga.mediator._startup import Hook, Startup
@@ -45,6 +46,8 @@ class SagaMediator:
     the first saga. One that fails raises to who came first, and is tried again by the next one. Making a mediator does
     no I/O.
 
+    `events` is the `EventMap` of those sagas that have none of their own, `publisher` what sends events to a broker.
+
     What a saga raises comes out as it is, never in a group. A mediator belongs to one event loop.
 
         sagas = SagaMap()
@@ -60,8 +63,12 @@ class SagaMediator:
         *,
         storage: Storage | None = None,
         container: GivenContainer | None = None,
+        events: EventMap | None = None,
+        publisher: Publisher | None = None,
         middlewares: Iterable[Middleware] = (),
         on_startup: Iterable[Hook] = (),
+        max_concurrent_event_handlers: int = 1,
+        concurrent_event_handle_enable: bool = True,
         on_disconnect: OnDisconnect = "continue",
         drain_timeout: float = 20.0,
     ) -> None:
@@ -69,12 +76,19 @@ class SagaMediator:
             raise InvalidArgument("sagas", sagas, "give a SagaMap that binds at least one context to its saga")
         if on_disconnect not in ("continue", "compensate"):
             raise InvalidArgument("on_disconnect", on_disconnect, 'it is "continue" or "compensate"')
+        if type(max_concurrent_event_handlers) is not int or max_concurrent_event_handlers < 1:
+            expected = "give a whole number, 1 or more"
+            raise InvalidArgument("max_concurrent_event_handlers", max_concurrent_event_handlers, expected)
         if not drain_timeout > 0:
             raise InvalidArgument("drain_timeout", drain_timeout, "it is a number of seconds above 0")
         kept = MemoryStorage() if storage is None else storage
         self._storage = kept
         outer = tuple(middlewares)
-        self._sagas = sagas.prepared(lambda saga: saga.moved_to(kept, container, inside=outer))
+        self._sagas = sagas.prepared(lambda saga: saga.moved_to(kept, container, inside=outer, events=events))
+        self.events = events
+        self.publisher = publisher
+        self.max_concurrent_event_handlers = max_concurrent_event_handlers
+        self.concurrent_event_handle_enable = concurrent_event_handle_enable
         self._startup = Startup(on_startup)
         self._goes_on = on_disconnect == "continue"
         self._drain_timeout = drain_timeout
@@ -87,6 +101,11 @@ class SagaMediator:
     def storage(self) -> Storage:
         """Where the sagas are kept."""
         return self._storage
+
+    @property
+    def sagas(self) -> SagaMap:
+        """The sagas as they run here."""
+        return self._sagas
 
     async def run(self, context: ContextT, *, saga_id: str | uuid.UUID | None = None) -> SagaResult[ContextT]:
         """Run the context's saga to its end, and return its result.
