@@ -31,3 +31,9 @@ def server(request: pytest.FixtureRequest, server_of: Callable[[str], Server]) -
     server = server_of(request.param)
     server.empty()
     return server
+
+
+@pytest.fixture
+def tables(server: Server) -> None:
+    """See to it that the tables are there."""
+    server.create()

@@ -51,6 +51,13 @@ class Server:
                 if table.name != self.tables.meta.name:
                     connection.execute(sa.delete(table))
 
+    def create(self) -> None:
+        """Create the tables, if they are not there."""
+        if not sa.inspect(self.engine).has_table(self.tables.meta.name):
+            storage = self.twin()
+            storage._core.open()
+            storage._core.close()
+
     def kill(self, storage: ServerStorage) -> None:
         """Declare an incarnation dead."""
         owners = self.tables.owners

@@ -86,13 +86,6 @@ def guest(server: Server) -> Iterator[Guest]:
     guest.leave()
 
 
-@pytest.fixture
-async def tables(server: Server) -> None:
-    """See to it that the tables are there."""
-    async with server.twin() as storage:
-        await storage.open()
-
-
 def _store(server: Server, address: sa.URL | sa.Engine, **options: Any) -> SQLAlchemyStorage:
     return SQLAlchemyStorage(address, table_prefix=server.prefix, **options)
 

@@ -21,11 +21,20 @@ _DRIVERS = {
 
 _EXTRAS = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}
 
+_LIMITS = {
+    "psycopg": ["connect_timeout"],
+    "asyncpg": ["timeout"],
+    "pymysql": ["connect_timeout", "read_timeout", "write_timeout"],  # the first is for TCP, and not for the greeting
+}
+"""The drivers' names for how many seconds it may take to connect."""
+
 _OF_ANOTHER_LOOP = "an asynchronous engine belongs to the loop that it was used in: give its URL instead"
 
 
-def engine_of(address: str | os.PathLike[str] | sa.URL | sa.Engine) -> sa.Engine:
+def engine_of(address: str | os.PathLike[str] | sa.URL | sa.Engine, *, connect_limit: float) -> sa.Engine:
     """An engine for a URL, the path of a SQLite file, or an engine, which is taken as it is.
+
+    A server has `connect_limit` seconds to let us in, unless the URL says something else.
 
     Raises `MissingDriver` if a package has to be installed first, `StorageRefused` if the address cannot be used.
     """
@@ -38,7 +47,11 @@ def engine_of(address: str | os.PathLike[str] | sa.URL | sa.Engine) -> sa.Engine
         raise StorageRefused(str(address), _OF_ANOTHER_LOOP)
     url = _url_of(address)
     _check(url)
-    return sa.create_engine(_absolute(url) if url.get_backend_name() == "sqlite" else url, poolclass=sa.NullPool)
+    if url.get_backend_name() == "sqlite":
+        return sa.create_engine(_absolute(url), poolclass=sa.NullPool)
+    limits = _LIMITS[url.get_dialect().driver]
+    arguments = {name: round(connect_limit) for name in limits if name not in url.query}
+    return sa.create_engine(url, connect_args=arguments, poolclass=sa.NullPool)
 
 
 def _url_of(address: str | os.PathLike[str] | sa.URL) -> sa.URL:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -24,12 +26,17 @@ from anysaga.storages.sql._operations import Operations
 from anysaga.storages.sql._outbox import OutboxRows
 from anysaga.storages.sql._ownership import Ownership
 from anysaga.storages.sql._runner import Lane
-from anysaga.storages.sql._schema import prepare
+from anysaga.storages.sql._schema import bring_forward, is_ready
 from anysaga.storages.sql._statements import Statements
 from anysaga.storages.sql._tables import Tables
 from anysaga.storages.sql._writes import Writes
 
 _T = TypeVar("_T")
+
+LEAST_LIMIT = 1.0
+"""Seconds that a transaction may take at least, however short the lease is."""
+
+_LONGEST_MIGRATION = 3600.0
 
 Taking = Callable[[sa.Connection, str, int], list[Claim]]
 """An operation that claims sagas for an owner at a moment."""
@@ -56,10 +63,13 @@ class Core:
         self.circuits = Circuits(tables)
         self.outbox = OutboxRows(tables)
         self.watchers = Watchers()
-        self.writer = Lane(database, writes=True)
-        self.reader = Lane(database, writes=False)
-        # Where other processes may wait for the lease's row, no batch may hold it: it is renewed apart.
-        self._heart = None if database.one_writer else Lane(database, writes=True)
+        limit = math.inf if database.one_writer else max(lease / 2, LEAST_LIMIT)
+        self.writer = Lane(database, writes=True, limit=limit)
+        self.reader = Lane(database, writes=False, limit=limit)
+        # Where other processes may wait for the lease's row, no batch may hold it: it is renewed apart. Its limit
+        # leaves the time for a second renewal by a new connection.
+        heart = Lane(database, writes=True, limit=max(lease / 4, LEAST_LIMIT))
+        self._heart = None if database.one_writer else heart
         self._lanes = [lane for lane in (self.writer, self.reader, self._heart) if lane is not None]
         self.lease = Lease(self, span=lease, clock=clock)
         self._ownership = Ownership(self.lease, self.operations, label=label, clock=clock)
@@ -218,7 +228,9 @@ class Core:
         if self._is_open:
             return
         database, tables, create = self.database, self._tables, self._create_schema
-        self.writer.run(lambda connection: prepare(connection, database, tables, create=create))
+        if not self.writer.run(lambda connection: is_ready(connection, database, tables, create=create)):
+            forward = partial(bring_forward, database=database, tables=tables)
+            self.writer.run(forward, limit=_LONGEST_MIGRATION)
         self.lease.start()
         self._is_open = True
 

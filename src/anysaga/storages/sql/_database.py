@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
 from anysaga._errors import AnysagaError
 from anysaga.storages.sql._hosts import Host
@@ -31,10 +33,24 @@ class Database(ABC):
     """Whether one UPDATE can bring new values for many rows."""
 
     @abstractmethod
-    def connect(self, *, writes: bool) -> sa.Connection:
+    def connect(self, *, writes: bool, made: Callable[[Any], None]) -> sa.Connection:
         """Open a connection that this storage alone uses, set up, outside of any pool, with a wire for statements.
 
         Its transactions write, and see what others commit meanwhile; or they only read, all from one snapshot.
+        Calls `made` with the driver's connection as soon as there is one.
+        """
+
+    def close(self, connection: sa.Connection) -> None:
+        """Close a connection, broken or not. What broke it was raised before."""
+        try:
+            connection.close()
+        except SQLAlchemyError:
+            connection.invalidate()
+
+    def cut(self, driver: Any) -> None:  # noqa: B027 - a file always answers
+        """Break a driver's connection, from any thread, so that whoever waits for an answer gets an error.
+
+        Neither waits nor raises.
         """
 
     @abstractmethod

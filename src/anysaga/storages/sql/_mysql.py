@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 
 from anysaga._errors import StorageUnavailable
-from anysaga.storages.sql._server import READ_ONLY, ServerDatabase
+from anysaga.storages.sql._server import READ_ONLY, ServerDatabase, driver_of, shut_down
 
 _LOCK = "anysaga tables"
 
@@ -64,6 +64,18 @@ class MySQLDatabase(ServerDatabase):
         if dialect.is_mariadb:
             settings.append(f"SET SESSION idle_transaction_timeout = {limit}")
         return settings
+
+    def connect(self, *, writes: bool, made: Callable[[Any], None]) -> sa.Connection:
+        connection = super().connect(writes=writes, made=made)
+        # That was for connecting, of which PyMySQL has no other limit; statements may take longer, and are watched.
+        driver = driver_of(connection)
+        driver._read_timeout = driver._write_timeout = None
+        return connection
+
+    def break_off(self, driver: Any) -> None:
+        end = driver._sock
+        if end is not None:
+            shut_down(end.fileno)
 
     def code_of(self, error: BaseException) -> str:
         return str(error.args[0]) if error.args else ""

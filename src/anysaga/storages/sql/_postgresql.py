@@ -13,7 +13,7 @@ from zlib import crc32
 import sqlalchemy as sa
 
 from anysaga.storages.sql._prepared import Command, CursorWire, Wire, wire_of
-from anysaga.storages.sql._server import READ_ONLY, ServerDatabase, driver_of
+from anysaga.storages.sql._server import READ_ONLY, ServerDatabase, driver_of, shut_down
 
 _NOW = "anysaga.now"
 _LOCK = crc32(b"anysaga tables")
@@ -42,11 +42,14 @@ class PsycopgWire(CursorWire):
             cursor.close()
 
     def execute_together(self, commands: Sequence[Command], /) -> list[int]:
-        if len(commands) == 1:
+        # The last one goes alone. A pipeline of psycopg ends with a flush, and to the server a connection that said
+        # something is not idle any more: it would not end the transaction of a client that then hangs.
+        first, last = commands[:-1], commands[-1:]
+        if len(first) <= 1:
             return super().execute_together(commands)
         with self._driver.pipeline():
-            cursors = [self._cursor().execute(text, values) for text, values in commands]
-        return [cursor.rowcount for cursor in cursors]
+            cursors = [self._cursor().execute(text, values) for text, values in first]
+        return [*(cursor.rowcount for cursor in cursors), *super().execute_together(last)]
 
 
 class PostgreSQLDatabase(ServerDatabase):
@@ -91,6 +94,12 @@ class PostgreSQLDatabase(ServerDatabase):
     def settings(self, connection: sa.Connection) -> list[str]:  # noqa: ARG002
         limit = max(round(self.patience * 1000), 1)
         return [f"SET lock_timeout = {limit}", f"SET idle_in_transaction_session_timeout = {limit}"]
+
+    def break_off(self, driver: Any) -> None:
+        if self._engine.dialect.is_async:
+            driver.driver_connection.terminate()
+        else:
+            shut_down(driver.fileno)
 
     def code_of(self, error: BaseException) -> str:
         code = getattr(error, "sqlstate", None)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
 
-from anysaga._errors import StorageClosed, StorageRefused, StorageUnavailable
+from anysaga._errors import AnysagaError, StorageClosed, StorageRefused, StorageUnavailable
 from anysaga._hosting import LoopLimiter, in_thread
 from anysaga.storages.sql._database import Database
+from anysaga.storages.sql._watch import Turn, watch
 
 _T = TypeVar("_T")
 
@@ -21,22 +22,25 @@ class Lane:
     """One lasting connection, used by one thread at a time; made when first needed, and anew after it broke.
 
     The hop is taken with one token for each loop, so that tasks wait for their turn in the loop, not in threads.
+    A transaction that takes more than `limit` seconds has its connection broken, and fails; a file needs no such limit.
     """
 
-    def __init__(self, database: Database, *, writes: bool) -> None:
+    def __init__(self, database: Database, *, writes: bool, limit: float = math.inf) -> None:
         self._database = database
         self._host = database.host
         self._writes = writes
         self._lock = threading.Lock()
         self._limiter = LoopLimiter(1)
+        self._limit = limit
         self._connection: sa.Connection | None = None
+        self._driver: Any = None
         self._closed = False
 
     async def hop(self, func: Callable[[], _T]) -> _T:
         """Run `func`, which uses this lane, in a worker thread. Never abandoned, whatever happens to the caller."""
         return await in_thread(func, limiter=self._limiter.get())
 
-    def run(self, operation: Callable[[sa.Connection], _T]) -> _T:
+    def run(self, operation: Callable[[sa.Connection], _T], *, limit: float | None = None) -> _T:
         """Run `operation` as one transaction in this thread: committed when it returns, undone when it raises.
 
         Raises what it raises, with the driver's errors turned into `StorageError`; `StorageClosed` after `close`.
@@ -44,13 +48,14 @@ class Lane:
         with self._lock:
             if self._closed:
                 raise StorageClosed(self._database.address)
-            try:
-                return self._host.call(partial(self._transact, operation))
-            except Exception as error:
-                explained = self._database.explain(error)
-                if explained is None:
-                    raise
-                raise explained from error
+            with watch.over(limit or self._limit, self._cut) as turn:
+                try:
+                    return self._host.call(partial(self._transact, operation))
+                except Exception as error:
+                    explained = self._explain(error, turn)
+                    if explained is None:
+                        raise
+                    raise explained from error
 
     def close(self) -> None:
         """Close the connection, waiting for the transaction that is under way. Safe to call twice."""
@@ -81,7 +86,7 @@ class Lane:
 
     def _transact(self, operation: Callable[[sa.Connection], _T]) -> _T:
         kept = self._connection
-        connection = self._connection = kept or self._database.connect(writes=self._writes)
+        connection = self._connection = kept or self._connect()
         committing = False
         try:
             with self._database.begin(connection, writes=self._writes):
@@ -99,6 +104,19 @@ class Lane:
         # of this one was committed, so it is begun anew.
         return self._transact(operation)
 
+    def _connect(self) -> sa.Connection:
+        return self._database.connect(writes=self._writes, made=partial(setattr, self, "_driver"))
+
+    def _cut(self) -> None:
+        if self._driver is not None:
+            self._database.cut(self._driver)
+
+    def _explain(self, error: Exception, turn: Turn) -> AnysagaError | None:
+        explained = self._database.explain(error)
+        if turn.is_over and isinstance(explained, StorageUnavailable):
+            return StorageUnavailable(self._database.address, f"it did not answer within {turn.seconds:g} s")
+        return explained
+
     def _is_the_servers(self, error: BaseException) -> bool:
         return isinstance(error, Exception) and isinstance(
             self._database.explain(error), StorageUnavailable | StorageRefused
@@ -106,13 +124,11 @@ class Lane:
 
     def _let_go(self) -> None:
         if self._connection is not None:
-            self._host.call(self._drop)
+            with watch.over(self._limit, self._cut):
+                self._host.call(self._drop)
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        try:
-            connection.close()
-        except SQLAlchemyError:
-            connection.invalidate()  # what broke it is raised by the caller
+        if connection is not None:
+            self._database.close(connection)
+            self._driver = None

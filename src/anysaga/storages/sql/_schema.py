@@ -23,14 +23,14 @@ MIGRATIONS: Mapping[int, Migration] = {1: _add_outbox}
 _VERSION = "schema_version"
 
 
-def prepare(connection: sa.Connection, database: Database, tables: Tables, *, create: bool) -> None:
-    """Make sure that the tables are there, in the version that this code knows.
+def is_ready(connection: sa.Connection, database: Database, tables: Tables, *, create: bool) -> bool:
+    """Whether the tables are there, in the version that this code knows. False: they have to be brought forward.
 
     Raises `StorageRefused` if they are not, and may not be created or brought forward, or are of a later version.
     """
     version = _version(connection, tables)
     if version == SCHEMA_VERSION:
-        return
+        return True
     if version is not None and version > SCHEMA_VERSION:
         raise StorageRefused(
             database.address,
@@ -39,8 +39,14 @@ def prepare(connection: sa.Connection, database: Database, tables: Tables, *, cr
         )
     if not create:
         raise StorageRefused(database.address, _missing(tables, version))
+    return False
+
+
+def bring_forward(connection: sa.Connection, database: Database, tables: Tables) -> None:
+    """Create the tables, or make those of an earlier version what they are now."""
     with database.alone(connection):
-        _bring_forward(connection, database, tables, _version(connection, tables))  # another process may have done it
+        version = _version(connection, tables)  # another process may have done it
+        _bring_forward(connection, database, tables, version)
 
 
 def _bring_forward(connection: sa.Connection, database: Database, tables: Tables, version: int | None) -> None:

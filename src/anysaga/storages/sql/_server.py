@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import socket
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from functools import partial
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from anysaga._errors import AnysagaError, NotStorable, StorageRefused, StorageUnavailable
@@ -17,6 +21,7 @@ from anysaga.storages.sql._hosts import Host, asyncio_thread, calling_thread
 from anysaga.storages.sql._prepared import CursorWire, Wire, lay, wire_of
 
 _SHARE_OF_LEASE = 0.24
+_WAITS: ContextVar[Callable[[Any], None] | None] = ContextVar("anysaga_waits", default=None)
 _IS_WHOLE = "anysaga.is_whole"
 
 READ_ONLY = "it only lets itself be read: perhaps it is a replica, give the address of the primary"
@@ -54,10 +59,16 @@ class ServerDatabase(Database):
         dialect: Any = engine.dialect
         self._driver_errors: tuple[type[BaseException], ...] = (dialect.loaded_dbapi.Error, OSError)
         self._engine = engine
+        event.listen(engine, "connect", _tell, insert=True)  # before SQLAlchemy asks the server about itself
 
-    def connect(self, *, writes: bool) -> sa.Connection:
-        connection = self._engine.connect()
+    def connect(self, *, writes: bool, made: Callable[[Any], None]) -> sa.Connection:
+        waits = _WAITS.set(made)
         try:
+            connection = self._engine.connect()
+        finally:
+            _WAITS.reset(waits)
+        try:
+            made(driver_of(connection))
             connection.execution_options(isolation_level="READ COMMITTED" if writes else "REPEATABLE READ")
             connection.detach()
             lay(self.wire(connection), connection)
@@ -78,6 +89,8 @@ class ServerDatabase(Database):
             driver.commit()
             connection.commit()  # SQLAlchemy's own view of it, if it took part
         except BaseException as error:
+            if connection.invalidated:  # SQLAlchemy has seen it break, and lets nobody touch it
+                raise
             connection.info[_IS_WHOLE] = False
             with suppress(SQLAlchemyError, *self._driver_errors):
                 driver.rollback()
@@ -86,10 +99,22 @@ class ServerDatabase(Database):
             raise
 
     def is_clean(self, connection: sa.Connection) -> bool:
-        return bool(connection.info[_IS_WHOLE]) and self.is_open(driver_of(connection))
+        return not connection.invalidated and bool(connection.info[_IS_WHOLE]) and self.is_open(driver_of(connection))
 
     def now(self, connection: sa.Connection) -> int:
         return int(wire_of(connection).fetch(self.moment, ())[0][0])
+
+    def close(self, connection: sa.Connection) -> None:
+        # Without SQLAlchemy: it would roll back before, and complain in its log if the connection is broken.
+        driver = None if connection.invalidated else driver_of(connection)
+        if driver is not None:
+            with suppress(SQLAlchemyError, *self._driver_errors):
+                driver.close()
+        connection.invalidate()
+        connection.close()
+
+    def cut(self, driver: Any) -> None:
+        self.host.post(partial(self.break_off, driver))
 
     def explain(self, error: Exception) -> AnysagaError | None:
         if isinstance(error, UnicodeEncodeError | OverflowError):
@@ -119,6 +144,10 @@ class ServerDatabase(Database):
         return CursorWire(driver_of(connection).cursor)
 
     @abstractmethod
+    def break_off(self, driver: Any) -> None:
+        """Break a connection without a word to the server. Called where the driver is used, or in any thread."""
+
+    @abstractmethod
     def settings(self, connection: sa.Connection) -> list[str]:
         """What a new connection executes first."""
 
@@ -138,6 +167,24 @@ class ServerDatabase(Database):
 
 def _driver_error(error: BaseException | None) -> BaseException | None:
     return error.orig if isinstance(error, DBAPIError) else error
+
+
+def shut_down(file_descriptor: Callable[[], int]) -> None:
+    """Shut down a driver's socket, both ways, so that a thread that waits at it wakes up.
+
+    Not the driver's own end of it: a driver that is closed while it waits in another thread may come to harm.
+    """
+    with suppress(Exception):  # closed meanwhile, then, in whatever words the driver has for it
+        number = file_descriptor()
+        with socket.fromfd(number, socket.AF_INET, socket.SOCK_STREAM) as twin:
+            if file_descriptor() == number:  # else the number may be that of another file by now
+                twin.shutdown(socket.SHUT_RDWR)
+
+
+def _tell(driver: Any, _record: object) -> None:
+    made = _WAITS.get()
+    if made is not None:
+        made(driver)
 
 
 def driver_of(connection: sa.Connection) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Literal, TypeVar
 
@@ -51,7 +51,7 @@ class SQLiteDatabase(Database):
         self._busy_timeout = busy_timeout
         self._clock = clock
 
-    def connect(self, *, writes: bool) -> sa.Connection:  # noqa: ARG002  # BEGIN says it
+    def connect(self, *, writes: bool, made: Callable[[Any], None]) -> sa.Connection:  # noqa: ARG002  # as `cut`  # noqa: ARG002  # BEGIN says it
         connection = self._engine.connect()
         try:
             connection.detach()

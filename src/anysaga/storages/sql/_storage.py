@@ -24,6 +24,8 @@ from anysaga.storages.sql._postgresql import PostgreSQLDatabase
 from anysaga.storages.sql._sqlite import Durability, SQLiteDatabase
 from anysaga.storages.sql._tables import Tables
 
+_LEAST_CONNECT_LIMIT = 2.0  # libpq takes no less
+
 
 class SQLAlchemyStorage(Storage, CircuitStore, Outbox):
     """Keeps sagas in a SQL database, on asyncio and Trio alike: a SQLite file, PostgreSQL, MySQL or MariaDB.
@@ -63,9 +65,8 @@ class SQLAlchemyStorage(Storage, CircuitStore, Outbox):
         _check(lease=lease, durability=durability, busy_timeout=busy_timeout)
         clock = clock or HostClock()
         tables = Tables(table_prefix)
-        database = _database_of(
-            engine_of(url_or_engine), lease=lease, durability=durability, busy_timeout=busy_timeout, clock=clock
-        )
+        engine = engine_of(url_or_engine, connect_limit=max(lease / 4, _LEAST_CONNECT_LIMIT))
+        database = _database_of(engine, lease=lease, durability=durability, busy_timeout=busy_timeout, clock=clock)
         self._core = Core(database, tables, lease=lease, create_schema=create_schema, label=label, clock=clock)
         self._lease = self._core.lease
         self._write = self._core.writer.hop

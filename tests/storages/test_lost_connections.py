@@ -1,0 +1,313 @@
+"""Connections that break, or fall silent: the store comes back in time, and nothing is lost or done twice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+import sqlalchemy as sa
+from attrs import define
+from lossy_proxy import LossyProxy
+from server_stores import Server
+
+from anysaga import Saga, SagaState, Step, recover_saga
+from anysaga._errors import StorageUnavailable
+from anysaga._records import EntryKind, Write
+from anysaga.storages import SQLAlchemyStorage
+from anysaga.storages.sql._runner import Lane
+from anysaga.testing._storage._harness import created, entry, freed, write
+
+pytestmark = pytest.mark.anyio
+
+COMMIT = re.compile(rb"COMMIT(?!TED)")
+
+BOUND = 12.0
+"""Seconds after which a store that hears nothing must have come back, however slow the machine is.
+
+Twice the limit of a transaction, and once that of connecting, which a store with a lease of two seconds has, are four.
+"""
+
+
+@pytest.fixture(scope="module", params=["trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """One loop is enough: connections break in the storage's own threads."""
+    return str(request.param)
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[LossyProxy]:
+    with LossyProxy(_place(server.engine.url)) as proxy:
+        yield proxy
+
+
+def _place(url: sa.URL) -> tuple[str, int] | str:
+    port = url.port or (5432 if url.get_backend_name() == "postgresql" else 3306)
+    folder = url.query.get("host")
+    return f"{folder}/.s.PGSQL.{port}" if folder else (url.host or "127.0.0.1", port)
+
+
+@pytest.fixture
+async def storage(server: Server, tables: None, proxy: LossyProxy) -> AsyncIterator[SQLAlchemyStorage]:
+    async with _store(server, proxy) as storage:
+        storage._lease.stop()
+        yield storage
+        proxy.come_back()
+
+
+def _store(server: Server, proxy: LossyProxy) -> SQLAlchemyStorage:
+    url = server.url.set(host="127.0.0.1", port=proxy.port).difference_update_query(["host"])
+    return SQLAlchemyStorage(url, table_prefix=server.prefix, lease=2.0)
+
+
+def _lanes(storage: SQLAlchemyStorage) -> list[Lane]:
+    return storage._core._lanes
+
+
+def _own_number(server: Server, connection: sa.Connection) -> int:
+    name = "pg_backend_pid()" if server.url.get_backend_name() == "postgresql" else "CONNECTION_ID()"
+    return int(connection.exec_driver_sql(f"SELECT {name}").scalar_one())
+
+
+def _kill(server: Server, number: int) -> None:
+    statement = "SELECT pg_terminate_backend(%d)" if server.url.get_backend_name() == "postgresql" else "KILL %d"
+    with server.engine.connect() as connection:
+        connection.exec_driver_sql(statement % number)
+
+
+def _stored(server: Server) -> list[tuple[str, int, int]]:
+    """The states of all sagas, their seqs, and how many entries they have."""
+    sagas, entries = server.tables.sagas, server.tables.entries
+    count = sa.select(sa.func.count()).where(entries.c.saga_id == sagas.c.id).scalar_subquery()
+    with server.engine.connect() as connection:
+        rows = connection.execute(sa.select(sagas.c.state, sagas.c.seq, count).order_by(sagas.c.id))
+        return [(state, seq, number) for state, seq, number in rows]
+
+
+# Connections that the server kills
+
+
+async def test_connections_killed_while_idle_are_replaced_unseen(server: Server, storage: SQLAlchemyStorage) -> None:
+    claim = await created(storage)
+    for lane in _lanes(storage):
+        _kill(server, lane.run(partial(_own_number, server)))
+    await storage.record(write(claim, entry(2, EntryKind.DONE)))
+    assert (await storage.load("saga-1")).summary.seq == 2
+    assert storage._core.renew(storage._lease.owner)
+
+
+async def test_a_connection_killed_in_the_middle_of_a_transaction_begins_it_anew(
+    server: Server, storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = [await created(storage, f"saga-{number}") for number in range(2)]
+    record_hopefully = storage._core.operations.release
+    killed: list[int] = []
+
+    def kill_once(connection: sa.Connection, *arguments: Any) -> None:
+        if not killed:
+            killed.append(_own_number(server, connection))
+            _kill(server, killed[0])
+        record_hopefully(connection, *arguments)
+        _own_number(server, connection)
+
+    monkeypatch.setattr(storage._core.operations, "release", kill_once)  # what comes last in each batch
+    await storage.record(write(claims[0], entry(2, EntryKind.DONE)))
+    assert killed
+    assert _stored(server) == [("RUNNING", 2, 2), ("RUNNING", 1, 1)]
+
+
+# Commits of which nobody hears
+
+
+async def test_a_commit_that_did_not_arrive_changes_nothing_and_is_sent_again(
+    server: Server, storage: SQLAlchemyStorage, proxy: LossyProxy
+) -> None:
+    claim = await created(storage)
+    done = write(claim, entry(2, EntryKind.DONE))
+    proxy.cut_at(COMMIT)
+    with pytest.raises(StorageUnavailable):
+        await storage.record(done)
+    assert _stored(server) == [("RUNNING", 1, 1)]
+    await storage.record(done)
+    assert _stored(server) == [("RUNNING", 2, 2)]
+
+
+async def test_a_commit_whose_answer_was_lost_is_known_when_it_is_sent_again(
+    server: Server, storage: SQLAlchemyStorage, proxy: LossyProxy
+) -> None:
+    claim = await created(storage)
+    done = write(claim, entry(2, EntryKind.DONE))
+    proxy.lose_answer_to(COMMIT)
+    with pytest.raises(StorageUnavailable):
+        await storage.record(done)
+    assert _stored(server) == [("RUNNING", 2, 2)]
+    await storage.record(done)
+    assert _stored(server) == [("RUNNING", 2, 2)]
+
+
+@pytest.mark.parametrize("harm", [LossyProxy.cut_at, LossyProxy.lose_answer_to], ids=["not-arrived", "answer-lost"])
+async def test_a_saga_that_was_created_unheard_is_free_for_others(
+    server: Server, storage: SQLAlchemyStorage, proxy: LossyProxy, harm: Callable[[LossyProxy, re.Pattern[bytes]], None]
+) -> None:
+    await created(storage, "saga-0")  # with it the lease is renewed, which takes a commit of its own
+    harm(proxy, COMMIT)
+    with pytest.raises(StorageUnavailable):
+        await created(storage)
+    storage._lease.beat()
+    async with server.twin() as other:
+        there = harm is LossyProxy.lose_answer_to
+        assert len(await other.claim_due(["order"], 10)) == there
+        if not there:
+            await created(other)
+
+
+async def test_a_claim_that_was_committed_unheard_is_given_back(
+    server: Server, storage: SQLAlchemyStorage, proxy: LossyProxy
+) -> None:
+    await freed(storage, "saga-1")
+    proxy.lose_answer_to(COMMIT)
+    with pytest.raises(StorageUnavailable):
+        await storage.claim("saga-1")
+    storage._lease.beat()
+    async with server.twin() as other:
+        assert (await other.claim("saga-1")).fence == 3
+
+
+# Silence
+
+
+async def test_connections_that_fell_silent_are_replaced_in_time(
+    server: Server, storage: SQLAlchemyStorage, proxy: LossyProxy
+) -> None:
+    """Something in between forgot them: neither side is told, and new ones work."""
+    claim = await created(storage)
+    await storage.load("saga-1")
+    storage._lease.beat()
+    proxy.stall()
+    with anyio.fail_after(BOUND):
+        async with anyio.create_task_group() as group:
+            group.start_soon(storage.record, write(claim, entry(2, EntryKind.DONE)))
+            group.start_soon(storage.load, "saga-1")
+            group.start_soon(anyio.to_thread.run_sync, storage._lease.beat)
+    assert _stored(server) == [("RUNNING", 2, 2)]
+
+
+async def test_a_silence_at_the_commit_is_told_in_time(
+    server: Server, storage: SQLAlchemyStorage, proxy: LossyProxy
+) -> None:
+    claim = await created(storage)
+    proxy.stall_at(COMMIT)
+    with anyio.fail_after(BOUND):
+        with pytest.raises(StorageUnavailable, match="did not answer within 1 s"):
+            await storage.record(write(claim, entry(2, EntryKind.DONE)))
+        await _until_recorded(storage, write(claim, entry(2, EntryKind.DONE)))
+    assert _stored(server) == [("RUNNING", 2, 2)]
+
+
+async def _until_recorded(storage: SQLAlchemyStorage, what: Write) -> None:
+    """The server holds the rows of a transaction that fell silent for as long as it may be idle."""
+    while True:
+        try:
+            await storage.record(what)
+        except StorageUnavailable:
+            continue
+        return
+
+
+async def test_a_server_that_accepts_and_says_nothing_is_told_in_time(
+    server: Server, storage: SQLAlchemyStorage, proxy: LossyProxy
+) -> None:
+    """By every verb, by the heartbeat, and by closing another store."""
+    closing = _store(server, proxy)
+    await closing.open()
+    claim = await created(storage)
+    await storage.load("saga-1")
+
+    async def record() -> object:
+        return await storage.record(write(claim, entry(2, EntryKind.DONE)))
+
+    async def load() -> object:
+        return await storage.load("saga-1")
+
+    async def renew() -> object:
+        return await anyio.to_thread.run_sync(storage._core.renew, storage._lease.owner)
+
+    proxy.go_down()
+    with anyio.fail_after(BOUND):
+        async with anyio.create_task_group() as group:
+            for verb in (record, load, renew):
+                group.start_soon(_is_unavailable, verb)
+            group.start_soon(closing.aclose)
+    proxy.come_back()
+    for verb in (record, load, renew):
+        await verb()
+    assert _stored(server) == [("RUNNING", 2, 2)]
+
+
+async def _is_unavailable(verb: Callable[[], Awaitable[object]]) -> None:
+    with pytest.raises(StorageUnavailable):
+        await verb()
+
+
+# Sagas
+
+
+@define
+class Order:
+    acts: int = 0
+
+
+class Reserve(Step[Order]):
+    """A step that counts how often it acted."""
+
+    async def act(self, order: Order) -> None:
+        order.acts += 1
+
+    async def compensate(self, order: Order) -> None:
+        pytest.fail("an error of the store undoes nothing")
+
+
+class Charge(Reserve):
+    """As `Reserve`; what is still to happen then happens while it acts."""
+
+    def __init__(self, *happenings: Callable[[], object]) -> None:
+        self._happenings = list(happenings)
+
+    async def act(self, order: Order) -> None:
+        while self._happenings:
+            self._happenings.pop()()
+        await super().act(order)
+
+
+HARMS: dict[str, Callable[[LossyProxy], None]] = {
+    "cut": LossyProxy.cut,
+    "commit-cut": lambda proxy: proxy.cut_at(COMMIT),
+    "answer-lost": lambda proxy: proxy.lose_answer_to(COMMIT),
+    "silent": LossyProxy.stall,
+}
+
+
+@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS.keys())
+async def test_a_saga_does_not_notice_a_connection_that_was_lost(
+    storage: SQLAlchemyStorage, proxy: LossyProxy, harm: Callable[[LossyProxy], None]
+) -> None:
+    saga = Saga[Order](name="order", steps=[Reserve, Charge(lambda: harm(proxy))], storage=storage)
+    with anyio.fail_after(BOUND):
+        result = await saga.run(Order(), saga_id="o")
+    assert (result.state, result.context.acts) == (SagaState.COMPLETED, 2)
+
+
+async def test_a_saga_whose_server_goes_away_goes_on_when_it_is_back(
+    server: Server, storage: SQLAlchemyStorage, proxy: LossyProxy
+) -> None:
+    saga = Saga[Order](name="order", steps=[Reserve, Charge(proxy.refuse)], storage=storage)
+    with anyio.fail_after(BOUND), pytest.raises(StorageUnavailable):
+        await saga.run(Order(), saga_id="o")
+    assert _stored(server) == [("RUNNING", 3, 3)]
+    proxy.come_back()
+    storage._lease.beat()
+    result = await recover_saga(saga, "o")
+    assert (result.state, result.context.acts) == (SagaState.COMPLETED, 2)
