@@ -1,0 +1,55 @@
+"""Processes that start at once on an empty database: the tables are created once, and everybody can work."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from server_stores import DRIVERS, Server
+
+from anysaga.storages import SQLAlchemyStorage
+from anysaga.storages.sql._tables import SCHEMA_VERSION
+
+CREATORS = 6
+
+
+def _open_at_once(new_storage: Callable[[], SQLAlchemyStorage]) -> list[Exception]:
+    """Open stores in threads, each with connections of its own. Returns what they raised."""
+    storages = [new_storage() for _ in range(CREATORS)]
+    barrier, errors = threading.Barrier(CREATORS), list[Exception]()
+
+    def open_one(storage: SQLAlchemyStorage) -> None:
+        barrier.wait()
+        try:
+            storage._core.open()
+        except Exception as error:  # noqa: BLE001  # for the test to look at
+            errors.append(error)
+        finally:
+            storage._core.close()
+
+    threads = [threading.Thread(target=open_one, args=[storage]) for storage in storages]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_all_who_open_an_empty_server_succeed(driver: str, server_of: Callable[[str], Server]) -> None:
+    server = server_of(driver)
+    for _ in range(2):
+        server.drop()
+        assert _open_at_once(server.twin) == []
+        with server.engine.connect() as connection:
+            assert connection.scalars(sa.select(server.tables.meta.c.value)).all() == [SCHEMA_VERSION]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "sqlite+aiosqlite"])
+def test_all_who_open_a_new_file_succeed(kind: str, tmp_path: Path) -> None:
+    for number in range(3):
+        address = f"{kind}:///{tmp_path / str(number)}.db"
+        assert _open_at_once(lambda address=address: SQLAlchemyStorage(address)) == []  # type: ignore[misc]
