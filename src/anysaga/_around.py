@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, Literal
 
-from anyio import get_cancelled_exc_class, get_current_task
+from anyio import get_cancelled_exc_class
 from attrs import define
 
 from anysaga._calls import Fate, How, invoke_plain
@@ -43,14 +43,12 @@ class AroundSaga:
         self._call = call
         self._middlewares = middlewares
         self._parts: TwoParts[SagaResult[Any]] | None = None
-        self._task: object = None
         self._reached = False
 
     async def enter(self) -> None:
         """Call the middlewares, each of which calls the next one. Raises what they raise, and `CallSkipped`."""
-        self._task = get_current_task().id
-        self._parts = TwoParts(self._chain)
-        if not await self._parts.begin():
+        self._parts = parts = TwoParts(self._chain)
+        if not await parts.begin():
             raise CallSkipped(self._call.saga, self._call.saga_id, "")
 
     async def leave(self, result: SagaResult[Any] | None, error: BaseException | None) -> None:
@@ -68,8 +66,11 @@ class AroundSaga:
                 raise
 
     async def _chain(self, pause: Callable[[], Awaitable[SagaResult[Any]]]) -> None:
+        parts = self._parts
+        assert parts is not None  # noqa: S101 - set by `enter`, which calls this
+
         async def innermost() -> SagaResult[Any]:
-            if self._reached or get_current_task().id != self._task:
+            if self._reached or not parts.runs:
                 problem = "called on twice" if self._reached else "called on in another task"
                 raise MiddlewareMisused(self._call.saga, self._call.saga_id, "", problem)
             self._reached = True

@@ -81,6 +81,7 @@ async def adopt(
     *,
     context: Any = None,
     drains: bool = False,
+    spares: bool = False,
 ) -> Opened:
     """Take up a claimed saga where its log ends. The stored context wins over the caller's, which is filled in place.
 
@@ -89,7 +90,7 @@ async def adopt(
     problem = _misfit(definition, claim)
     if problem is None:
         try:
-            return _take_up(definition, storage, steps, claim, context=context, drains=drains)
+            return _take_up(definition, storage, steps, claim, context=context, drains=drains, spares=spares)
         except NotReadable as error:
             problem = str(error)
     await _park(definition, storage, claim, problem)
@@ -211,13 +212,14 @@ def _take_up(
     *,
     context: Any,
     drains: bool,
+    spares: bool,
 ) -> Opened:
     record = claim.record
     saga_id = record.summary.saga_id
     progress = fold(definition, record, claim.fence)
     live = _live_context(definition, progress.base, context)
     journal = Journal(storage, progress, saga_id, claim=claim, seq=record.summary.seq)
-    driver = Driver(journal, Stepping(definition, journal, steps, live, run=Run(drains=drains)))
+    driver = Driver(journal, Stepping(definition, journal, steps, live, run=Run(drains=drains, spares=spares)))
     driver.claimed()
     return Opened(definition, saga_id, progress, live, driver)
 

@@ -170,7 +170,7 @@ class Recovery:
                 definition = self._definition(claim.record)
                 saga_id, middlewares = claim.record.summary.saga_id, self.middlewares[definition]
                 async with SagaScope(definition, self.container, saga_id, middlewares, recovers=True) as scope:
-                    opened = await adopt(definition, self.storage, await scope.steps(), claim, drains=True)
+                    opened = await adopt(definition, self.storage, await scope.steps(), claim, drains=True, spares=True)
                     adopted = True
                     scope.result = opened.result
                     await self._drive(opened)

@@ -29,7 +29,8 @@ class Run:
     `fresh` are results that the caller has not seen yet. `in_call` has the paths of the steps of which a call began
     whose end is not noted. `calls` are the scopes of these calls, `forks` those of the Parallels that run, by path.
     `parks` are reasons to park the saga, once nothing of it runs any more. `drains` is set for those who drive sagas of
-    others, such as workers: a cancellation then waits `grace` for the act, and undoes nothing.
+    others, such as workers and mediators: a cancellation then undoes nothing. `spares` has it wait for the running act
+    first, for the saga's `grace`.
     """
 
     # Dicts and lists, not sets and deques, which are several times as large while they hold one thing or nothing.
@@ -40,6 +41,7 @@ class Run:
     forks: dict[str, CancelScope] = field(factory=dict)
     parks: list[Parking] = field(factory=list)
     drains: bool = False
+    spares: bool = False
     _errors: dict[str, BaseException] = field(factory=dict)
     _caught: list[str] = field(factory=list)
 

@@ -199,8 +199,8 @@ class Stepping:
             self.run.calls[scope] = leaf
         progress = self.journal.progress
         make = call
-        if self.run.drains and not progress.goes_back(leaf):
-            make = partial(_drained, partial(self._gives_up, leaf))
+        if self.run.spares and not progress.goes_back(leaf):
+            make = partial(_spared, partial(progress.goes_back, leaf))
         self.run.in_call[leaf.path] = leaf
         self.context.touched()
         try:
@@ -217,10 +217,6 @@ class Stepping:
         if ended.how is not How.CANCELLED:
             self._refuse_if_lost()
         return ended
-
-    def _gives_up(self, leaf: Leaf) -> bool:
-        """Whether a cancelled act gets no time to end: it is to be undone in any case."""
-        return not self.run.drains or self.journal.progress.goes_back(leaf)
 
     async def _call_through(
         self, leaf: Leaf, method: Callable[[Any], Any], current: CurrentStep, deadline: float
@@ -282,7 +278,7 @@ class Stepping:
         return StepTimeout(saga, saga_id, leaf.name, leaf.timeout or 0.0)
 
 
-async def _drained(
+async def _spared(
     gives_up: Callable[[], bool],
     method: Callable[[Any], Any],
     context: Any,

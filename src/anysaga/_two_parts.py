@@ -12,8 +12,11 @@ _T = TypeVar("_T")
 class TwoParts(Generic[_T]):
     """Runs ``function(pause)`` up to where it awaits ``pause()``, and later from there to its end.
 
-    Both parts are to be run in one task. No task, scope or generator is held open in between by this itself.
+    Both parts are to be run in one task. No task, scope or generator is held open in between by this itself. `runs` is
+    true while the coroutine's own code runs, and false while another task's does.
     """
+
+    runs: bool = False
 
     def __init__(self, function: Callable[[Callable[[], Awaitable[_T]]], Coroutine[Any, Any, object]]) -> None:
         self._coroutine = function(self._pause)
@@ -39,15 +42,21 @@ class TwoParts(Generic[_T]):
 
     @types.coroutine
     def _advance(self, resume: Callable[[], Any]) -> Generator[Any, Any, bool]:
+        self.runs = True
         try:
             waits_for = resume()
             while waits_for is not self:
+                self.runs = False
                 try:
                     sent = yield waits_for
                 except BaseException as error:  # noqa: BLE001, ASYNC103 - raised again inside
+                    self.runs = True
                     waits_for = self._coroutine.throw(error)
                 else:
+                    self.runs = True
                     waits_for = self._coroutine.send(sent)
         except StopIteration:
             return False
+        finally:
+            self.runs = False
         return True

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
-from anyio import CancelScope, get_cancelled_exc_class
+from anyio import CancelScope
 
+from anysaga._driver import Driver
 from anysaga._errors import MediatorClosed
 from anysaga._results import SagaResult, StepResult
 from anysaga._transaction import SagaTransaction
@@ -25,11 +26,11 @@ class Drive:
         self._stops = stops
         self._shows = shows
         self._shown: list[StepResult[Any]] = []
-        self._scope = CancelScope()
+        self._scope = CancelScope(shield=True)  # so that nobody but us says when it is cancelled
         self._moved = anyio.Event()
+        self.ended = anyio.Event()
         self._error: Exception | None = None
         self._result: SagaResult[Any] | None = None
-        self.ended = anyio.Event()
 
     @property
     def saga_id(self) -> str:
@@ -37,12 +38,10 @@ class Drive:
         return self._transaction.saga_id
 
     async def __call__(self) -> None:
-        """Drive the saga; nothing comes out but a cancellation of the whole group."""
+        """Drive the saga, whatever is cancelled around; nothing comes out."""
         try:
             with self._scope:
                 await self._run()
-        except get_cancelled_exc_class():
-            raise
         except Exception as error:  # noqa: BLE001 - raised again where somebody waits for it
             self._error = error
         finally:
@@ -51,10 +50,22 @@ class Drive:
 
     def go_back(self) -> None:
         """Undo the saga: the running step is cancelled, as if this were a task of the caller."""
-        opened = self._transaction._opened
-        if opened is not None and opened.driver is not None:
-            opened.driver.stepping.run.drains = False
+        if self._driver is not None:
+            self._driver.stepping.run.drains = False
         self._scope.cancel()
+
+    def stop(self) -> None:
+        """Give the saga back, and undo nothing: a running act has the saga's grace to end."""
+        driver = self._driver
+        if driver is not None and driver.stepping.run.in_call and not driver.progress.going_back:
+            self._scope.deadline = anyio.current_time() + self._transaction.grace
+        else:
+            self._scope.cancel()
+
+    @property
+    def _driver(self) -> Driver | None:
+        opened = self._transaction._opened
+        return None if opened is None else opened.driver
 
     async def next(self, number: int) -> StepResult[Any] | None:
         """Wait for the result of this number, from 0; None once there is none. Raises what the saga raised."""
@@ -77,13 +88,16 @@ class Drive:
             raise MediatorClosed(self._transaction.saga_name, self.saga_id)
         return self._result
 
+    def _tell(self) -> None:
+        moved, self._moved = self._moved, anyio.Event()
+        moved.set()
+
     async def _run(self) -> None:
         async with self._transaction as transaction:
             if self._shows:
                 async for step in transaction:
                     self._shown.append(step)
-                    moved, self._moved = self._moved, anyio.Event()
-                    moved.set()
+                    self._tell()
                     if self._stops():
                         await transaction.suspend()
             else:

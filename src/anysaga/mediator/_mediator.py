@@ -176,10 +176,11 @@ class SagaMediator:
                 while self._drives:
                     await next(iter(self._drives)).ended.wait()  # noqa: ASYNC102 - a cancellation may end it
         finally:
-            # The group is told of no error, which it would wrap; who left with one sees it as it is.
-            group.cancel_scope.cancel()
+            for drive in self._drives:
+                drive.stop()
             self._entered = False
-            await group.__aexit__(None, None, None)  # noqa: ASYNC102 - waits for what was just cancelled
+            # The group is told of no error, which it would wrap; who left with one sees it as it is.
+            await group.__aexit__(None, None, None)  # noqa: ASYNC102 - waits for what was just stopped
 
     async def _run(self, saga: Saga[ContextT], context: ContextT | None, saga_id: str) -> SagaResult[ContextT]:
         await self._ready(saga, saga_id)
