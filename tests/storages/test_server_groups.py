@@ -33,6 +33,12 @@ __all__ = [
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(scope="module", params=["asyncio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """One loop is enough: both are tried on SQLite, and batches are written by a thread."""
+    return str(request.param)
+
+
 @pytest.fixture
 async def storage(server: Server) -> AsyncIterator[SQLAlchemyStorage]:
     async with server.new_storage() as storage:
