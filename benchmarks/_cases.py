@@ -12,6 +12,7 @@ from attrs import frozen
 from anysaga import MemoryStorage
 from benchmarks import _cases_branches as branches
 from benchmarks import _cases_crowds as crowds
+from benchmarks import _cases_publishers as publishers
 from benchmarks import _cases_servers as servers
 from benchmarks import _cases_steps as steps
 from benchmarks._files import hosted, numbered, threaded
@@ -132,6 +133,8 @@ CASES = (
     Case("parallel", branches.parallel),
     Case("postgres", servers.postgres_one),
     Case("postgres-at-once", servers.postgres_at_once),
+    Case("rabbitmq", publishers.rabbitmq),
+    Case("kafka", publishers.kafka),
     Case("import", steps.import_time),
     Case("in-flight", crowds.in_flight, takes_long=True),
     Case("recovery", crowds.recovery, takes_long=True),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from json.encoder import encode_basestring as _quoted
 from typing import Self
 
 from attrs import field
@@ -43,20 +43,13 @@ class Message:
         See https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md. Its media type is
         ``application/cloudevents+json``.
         """
-        head = {
-            "specversion": "1.0",
-            "id": self.id,
-            "source": f"/sagas/{self.saga}",
-            "type": self.type,
-            "subject": self.saga_id,
-            "time": self.time.isoformat().replace("+00:00", "Z"),
-            "saga": self.saga,
-            "sagaid": self.saga_id,
-            "step": self.step,
-            "datacontenttype": "application/json",
-        }
-        text = json.dumps(head, ensure_ascii=False, separators=(",", ":"))
-        return f'{text[:-1]},"data":{self.data}}}'.encode()
+        text = (
+            f'{{"specversion":"1.0","id":{_quoted(self.id)},"source":{_quoted(f"/sagas/{self.saga}")},'
+            f'"type":{_quoted(self.type)},"subject":{_quoted(self.saga_id)},"time":"{self.time.isoformat()[:-6]}Z",'
+            f'"saga":{_quoted(self.saga)},"sagaid":{_quoted(self.saga_id)},"step":{_quoted(self.step)},'
+            f'"datacontenttype":"application/json","data":{self.data}}}'
+        )
+        return text.encode()
 
 
 @frozen

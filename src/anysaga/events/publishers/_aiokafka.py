@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from attrs import define
@@ -11,7 +11,7 @@ from anysaga._errors import MissingPackage
 from anysaga.abc import Message
 from anysaga.events.publishers._hosted import HostedPublisher
 from anysaga.events.publishers._kafka_records import headers, key, label, servers
-from anysaga.events.publishers._parcels import Parcel
+from anysaga.events.publishers._parcels import Parcel, Said
 
 try:
     from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
@@ -26,6 +26,12 @@ class _Line:
 
     producer: Any
     has_failed: bool = False
+
+    def judged(self, error: Exception) -> Exception:
+        """Note what an error says of the producer. One that is too large says nothing."""
+        if isinstance(error, KafkaError) and not isinstance(error, MessageSizeTooLargeError):
+            self.has_failed = True
+        return error
 
 
 class AioKafkaPublisher(HostedPublisher[_Line]):
@@ -75,12 +81,28 @@ class AioKafkaPublisher(HostedPublisher[_Line]):
     def _is_usable(self, client: _Line) -> bool:
         return not client.has_failed
 
-    async def _send(self, client: _Line, parcel: Parcel) -> None:
-        message = parcel.message
-        try:
-            await client.producer.send_and_wait(parcel.address, parcel.body, key=key(message), headers=headers(message))
-        except MessageSizeTooLargeError:
-            raise
-        except KafkaError:
-            client.has_failed = True
-            raise
+    def _work(self, client: _Line, parcels: Sequence[Parcel], said: Said) -> Iterable[Coroutine[Any, Any, None]]:
+        """Topic by topic, since nothing can be sent before a topic is known, and one may never be."""
+        topics: dict[str, list[Parcel]] = {}
+        for parcel in parcels:
+            topics.setdefault(parcel.address, []).append(parcel)
+        return [self._send(client, of_topic, said) for of_topic in topics.values()]
+
+    async def _send(self, client: _Line, parcels: Sequence[Parcel], said: Said) -> None:
+        sent: list[tuple[int, Awaitable[object]]] = []
+        for parcel in parcels:
+            message = parcel.message
+            try:
+                sending = await client.producer.send(
+                    parcel.address, parcel.body, key=key(message), headers=headers(message)
+                )
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
+                said[parcel.index] = client.judged(error)
+            else:
+                sent.append((parcel.index, sending))
+        for index, sending in sent:
+            try:
+                await sending
+                said[index] = None
+            except Exception as error:  # noqa: BLE001 - as above
+                said[index] = client.judged(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from anysaga._client_loop import client_loop
@@ -15,6 +15,7 @@ from anysaga.events.publishers._parcels import (
     Address,
     Answers,
     Parcel,
+    Said,
     checked_seconds,
     failure,
     no_answer,
@@ -68,8 +69,8 @@ class HostedPublisher(Publisher, Generic[_Client]):
         """Whether a client is worth another try."""
 
     @abstractmethod
-    async def _send(self, client: _Client, parcel: Parcel) -> None:
-        """Return once the broker confirmed a message; raise if it did not."""
+    def _work(self, client: _Client, parcels: Sequence[Parcel], said: Said) -> Iterable[Coroutine[Any, Any, None]]:
+        """What is to be done at once to send a batch. It notes what was said of each message, and raises nothing."""
 
     async def open(self) -> None:
         """Allow publishing. It connects when there is something to publish, so a broker that is down delays nobody."""
@@ -90,7 +91,7 @@ class HostedPublisher(Publisher, Generic[_Client]):
         if client_loop.is_started and not client_loop.is_stopped:
             await hosted(self._close())
 
-    async def _deliver(self, parcels: Sequence[Parcel]) -> dict[int, Exception | None]:
+    async def _deliver(self, parcels: Sequence[Parcel]) -> Said:
         """Send a batch within the time limit; the answers by the places of the messages."""
         deadline = now() + self._timeout
         return await self._sent(await self._connected(deadline), parcels, deadline)
@@ -109,21 +110,22 @@ class HostedPublisher(Publisher, Generic[_Client]):
         except Exception as error:
             raise failure(self._broker, None, error) from error
 
-    async def _sent(self, client: _Client, parcels: Sequence[Parcel], deadline: float) -> dict[int, Exception | None]:
-        tasks = [asyncio.create_task(self._send(client, parcel)) for parcel in parcels]
+    async def _sent(self, client: _Client, parcels: Sequence[Parcel], deadline: float) -> Said:
+        said: Said = {}
+        tasks = [asyncio.create_task(work) for work in self._work(client, parcels, said)]
         _, late = await asyncio.wait(tasks, timeout=deadline - now())
         if late:  # a client that says nothing is not asked again
             self._give_up(client)
             for task in late:
                 task.cancel()
             await asyncio.wait(late, timeout=_A_MOMENT)
-        return {parcel.index: self._answer(parcel, task) for parcel, task in zip(parcels, tasks, strict=True)}
+        return {parcel.index: self._answer(parcel, said) for parcel in parcels}
 
-    def _answer(self, parcel: Parcel, task: asyncio.Task[None]) -> Exception | None:
-        if not task.done() or task.cancelled():
+    def _answer(self, parcel: Parcel, said: Said) -> Exception | None:
+        if parcel.index not in said:
             return PublishFailed(self._broker, parcel.message.id, no_answer(self._timeout))
-        error = task.exception()
-        return failure(self._broker, parcel.message, error) if isinstance(error, Exception) else None
+        error = said[parcel.index]
+        return error and failure(self._broker, parcel.message, error)
 
     def _give_up(self, client: _Client) -> None:
         if self._client is client:

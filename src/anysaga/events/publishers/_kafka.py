@@ -14,7 +14,7 @@ from anysaga._errors import InvalidArgument, MissingPackage, PublishFailed
 from anysaga._hosting import Waker, in_thread
 from anysaga.abc import Message, Publisher
 from anysaga.events.publishers._kafka_records import headers, key, label, servers
-from anysaga.events.publishers._parcels import Answers, Parcel, checked_seconds, no_answer, packed, reason
+from anysaga.events.publishers._parcels import Answers, Parcel, Said, caused, checked_seconds, no_answer, packed, reason
 
 try:
     from confluent_kafka import KafkaError, KafkaException, Producer
@@ -81,6 +81,7 @@ class KafkaPublisher(Publisher):
         courier.send(parcels, batch)
         with anyio.move_on_after(self._timeout):
             await batch.complete.wait()
+        courier.heed(batch)
         for place, parcel in enumerate(parcels):
             if place not in batch.said:
                 answers[parcel.index] = self._failed(parcel, no_answer(self._timeout) + courier.trouble, None)
@@ -97,9 +98,7 @@ class KafkaPublisher(Publisher):
                 await in_thread(courier.stop, limiter=anyio.CapacityLimiter(1))
 
     def _failed(self, parcel: Parcel, reason: str, cause: Exception | None) -> PublishFailed:
-        failed = PublishFailed(self._broker, parcel.message.id, reason)
-        failed.__cause__ = cause
-        return failed
+        return caused(PublishFailed(self._broker, parcel.message.id, reason), cause)
 
     def _working_courier(self) -> _Courier:
         if self._is_closed:
@@ -117,11 +116,12 @@ class _Batch:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self.said: dict[int, Exception | None] = {}
+        self.said: Said = {}
         self.complete = Waker()
 
-    def say(self, place: int, error: Exception | None) -> None:
-        self.said[place] = error
+    def say(self, place: int, error: KafkaError | Exception | None, _message: object = None) -> None:
+        """Note the end of a message. The signature is that of a delivery callback, which has to be quick."""
+        self.said[place] = KafkaException(error) if isinstance(error, KafkaError) else error
         if len(self.said) == self._size:
             self.complete.wake()
 
@@ -150,11 +150,18 @@ class _Courier:
                     parcel.body,
                     key(parcel.message),
                     headers=[*headers(parcel.message)],
-                    on_delivery=partial(self._delivered, batch, place),
+                    on_delivery=partial(batch.say, place),
                 )
             except Exception as error:  # noqa: BLE001 - too large, no topic, a full queue: all of this message alone
                 batch.say(place, error)
         self._news.set()
+
+    def heed(self, batch: _Batch) -> None:
+        """Learn about this producer from what was said of a batch."""
+        errors = [error for error in batch.said.values() if error]
+        if batch.said and not errors:
+            self.trouble = ""
+        self.is_broken = self.is_broken or any(_is_fatal(error) for error in errors)
 
     def let_go(self) -> None:
         """Have the thread end soon."""
@@ -178,22 +185,16 @@ class _Courier:
         producer.purge()
         producer.flush(_WAIT)
 
-    def _delivered(self, batch: _Batch, place: int, error: KafkaError | None, _message: object) -> None:
-        if error is None:
-            self.trouble = ""
-            batch.say(place, None)
-            return
-        self._note(error)
-        batch.say(place, KafkaException(error))
-
     def _on_error(self, error: KafkaError) -> None:
         _log.warning("Kafka: %s", error.str())
         if error.code() != KafkaError._ALL_BROKERS_DOWN:  # which follows the error that says why
             self.trouble = f" ({error.str()})"
-        self._note(error)
+        self.is_broken = self.is_broken or _is_fatal(KafkaException(error))
 
-    def _note(self, error: KafkaError) -> None:
-        self.is_broken = self.is_broken or error.fatal()
+
+def _is_fatal(error: Exception) -> bool:
+    said = error.args[0] if isinstance(error, KafkaException) else None
+    return isinstance(said, KafkaError) and (said.fatal() or said.code() == KafkaError._FATAL)
 
 
 def _why(error: Exception, trouble: str) -> str:

@@ -16,6 +16,9 @@ Address: TypeAlias = str | Callable[[Message], str]
 Answers: TypeAlias = list[Exception | None]
 """Why each message was not confirmed, or None; what a `Publisher` returns."""
 
+Said: TypeAlias = dict[int, Exception | None]
+"""The same by the places of the messages in their batch, as far as it is known."""
+
 
 @frozen
 class Parcel:
@@ -44,8 +47,12 @@ def failure(broker: str, message: Message | None, error: Exception) -> PublishFa
     """Say that a message, or (None) a whole batch, was not confirmed because of an error of somebody else's."""
     if isinstance(error, PublishFailed):
         return error
-    failed = PublishFailed(broker, message.id if message else "", reason(error))
-    failed.__cause__ = error
+    return caused(PublishFailed(broker, message.id if message else "", reason(error)), error)
+
+
+def caused(failed: PublishFailed, cause: Exception | None) -> PublishFailed:
+    """An error that is handed on instead of being raised, with its cause."""
+    failed.__cause__ = cause
     return failed
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from attrs import define, field
@@ -11,7 +11,7 @@ from attrs import define, field
 from anysaga._errors import InvalidArgument, MissingPackage, PublishFailed
 from anysaga.abc import Message
 from anysaga.events.publishers._hosted import HostedPublisher, now
-from anysaga.events.publishers._parcels import Parcel
+from anysaga.events.publishers._parcels import Parcel, Said, caused
 
 try:
     import aio_pika
@@ -71,7 +71,7 @@ class RabbitMQPublisher(HostedPublisher[_Line]):
         self._declares = declare_exchange
         self._options: dict[str, Any] = {"client_properties": {"connection_name": "anysaga"}} | options
 
-    async def _deliver(self, parcels: Sequence[Parcel]) -> dict[int, Exception | None]:
+    async def _deliver(self, parcels: Sequence[Parcel]) -> Said:
         """See there. A message that the broker minds so much that it closes the channel fails alone.
 
         All that shared its channel are sent again, one by one.
@@ -84,7 +84,7 @@ class RabbitMQPublisher(HostedPublisher[_Line]):
                     answers |= await self._sent_alone(parcel, deadline)
         return answers
 
-    async def _sent_alone(self, parcel: Parcel, deadline: float) -> dict[int, Exception | None]:
+    async def _sent_alone(self, parcel: Parcel, deadline: float) -> Said:
         try:
             return await self._sent(await self._connected(deadline), [parcel], deadline)
         except PublishFailed as error:
@@ -113,18 +113,24 @@ class RabbitMQPublisher(HostedPublisher[_Line]):
     def _is_usable(self, client: _Line) -> bool:
         return not client.connection.is_closed and not client.channel.is_closed
 
-    async def _send(self, client: _Line, parcel: Parcel) -> None:
+    def _work(self, client: _Line, parcels: Sequence[Parcel], said: Said) -> Iterable[Coroutine[Any, Any, None]]:
+        return [self._send(client, parcel, said) for parcel in parcels]
+
+    async def _send(self, client: _Line, parcel: Parcel, said: Said) -> None:
         message_id = parcel.message.id
         while other := client.sending.get(message_id):
             await asyncio.wait([other])  # of two with one id, the client would not know which one was returned
         client.sending[message_id] = asyncio.current_task()
         try:
             await client.exchange.publish(_letter(parcel), parcel.address, mandatory=True)
+            said[parcel.index] = None
         except PublishError as error:
             reason = f"no queue takes the routing key {parcel.address!r} of the exchange {self._exchange!r}"
-            raise PublishFailed(self._broker, message_id, reason) from error
+            said[parcel.index] = caused(PublishFailed(self._broker, message_id, reason), error)
         except DeliveryError as error:
-            raise PublishFailed(self._broker, message_id, "the broker refused it") from error
+            said[parcel.index] = caused(PublishFailed(self._broker, message_id, "the broker refused it"), error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
+            said[parcel.index] = error
         finally:
             del client.sending[message_id]
 
