@@ -24,6 +24,7 @@ CASES = [
     "SQLite FULL, 3 steps, 3 at once",
     "a step, in memory, trio",
     "a step, SQLite FULL, trio",
+    "Kafka, batches of 200",
     "import",
     "20 sagas in flight, asyncio",
     "100 interrupted sagas, 100 at once, asyncio",
