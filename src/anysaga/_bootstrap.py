@@ -29,7 +29,7 @@ def bootstrap(
     - `sagas_mapper`: is given a `SagaMap`, and binds contexts to their sagas.
     - `saga_storage`: keeps the sagas. Without one nothing survives the process.
     - `domain_events_mapper`: is given an `EventMap`, and binds events to their handlers.
-    - `message_broker`: sends the events that go to a broker.
+    - `message_broker`: sends events to a broker. Without one they go to their handlers only.
     - `middlewares`: stand around every saga, and around every call of its steps, the first one outermost.
     - `on_startup`: functions without arguments, plain or async, each called once before the first saga.
     - `max_concurrent_event_handlers`: how many handlers run at once; 1 if `concurrent_event_handle_enable` is False.
@@ -47,7 +47,7 @@ def bootstrap(
     sagas_mapper(sagas)
     events = None
     if domain_events_mapper is not None:
-        events = EventMap()
+        events = EventMap(publish=message_broker is not None)
         domain_events_mapper(events)
     return SagaMediator(
         sagas,

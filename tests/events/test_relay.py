@@ -219,7 +219,7 @@ async def test_a_publisher_that_never_answers_is_left_after_its_time(monkeypatch
 
 async def test_without_a_publisher_the_brokers_events_are_left_to_another_relay(storage: Storage) -> None:
     await run(storage, "a")
-    relay = EventRelay(storage)
+    relay = EventRelay(storage, events=EventMap().bind(Charged, Note))  # type: ignore[arg-type]  # never called
     assert await relay.deliver_due() == 0
     assert (await relay.lag()).waiting == 1
 
@@ -452,6 +452,18 @@ async def test_a_closed_storage_ends_it_with_that_error(storage: Storage) -> Non
 def test_numbers_that_make_no_sense_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(InvalidArgument, match=next(iter(options))):
         EventRelay(MemoryStorage(), **options)  # type: ignore[arg-type]  # on purpose
+
+
+def test_a_relay_with_nothing_to_deliver_to_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="nothing to deliver to"):
+        EventRelay(MemoryStorage(), events=EventMap())
+
+
+def test_handlers_of_several_maps_are_taken_together_if_their_names_differ() -> None:
+    EventRelay(MemoryStorage(), events=[EventMap().bind(Paid, Note), EventMap().bind(Charged, print)])
+    other = type("Note", (Note,), {"__qualname__": "Note"})
+    with pytest.raises(InvalidArgument, match="rename"):
+        EventRelay(MemoryStorage(), events=[EventMap().bind(Paid, Note), EventMap().bind(Paid, other)])
 
 
 def test_a_storage_without_an_outbox_is_refused() -> None:

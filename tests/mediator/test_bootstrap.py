@@ -117,11 +117,9 @@ async def test_all_nine_parameters_reach_the_mediator(did: list[str]) -> None:
     )
     await mediator.run(Journey())
     assert did == ["started", "before Pay"]
-    assert mediator.publisher is broker
-    assert (mediator.max_concurrent_event_handlers, mediator.concurrent_event_handle_enable) == (3, False)
     (saga,) = mediator.sagas
-    assert saga.definition.events is mediator.events
     assert saga.definition.events.binding_of(Paid).name == "journey.paid"
+    assert len(saga.definition.events.binding_of(Paid).destinations) == 1
 
 
 async def test_a_saga_keeps_the_events_map_of_its_own(did: list[str]) -> None:

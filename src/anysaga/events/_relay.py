@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import chain
 
 from anyio import CapacityLimiter, create_task_group, fail_after
 
 from anysaga._errors import InvalidArgument, StorageClosed
-from anysaga._event_map import BROKER, EventMap
+from anysaga._event_map import BROKER, EventMap, Target
 from anysaga._hosting import in_own_loop
 from anysaga._outbox import Delivery, Outbox, OutboxLag, Publisher
 from anysaga._retry import Retry
@@ -51,7 +52,7 @@ class EventRelay:
         self,
         storage: Storage,
         *,
-        events: EventMap | None = None,
+        events: EventMap | Iterable[EventMap] = (),
         publisher: Publisher | None = None,
         container: GivenContainer | None = None,
         max_concurrent: int = 1,
@@ -68,7 +69,9 @@ class EventRelay:
             if not value > 0:
                 raise InvalidArgument(name, value, "it is a number of seconds above 0")
         self._outbox: Outbox = storage
-        self._targets = {} if events is None else events.targets
+        self._targets = _targets([events] if isinstance(events, EventMap) else events)
+        if publisher is None and not self._targets:
+            raise InvalidArgument("events", events, "there is nothing to deliver to: give handlers, or a publisher")
         self._publisher = publisher
         self._container = container_of(container)
         self._max_concurrent = max_concurrent if concurrent else 1
@@ -146,6 +149,17 @@ class EventRelay:
 
     def _lane(self, destination: str, send: Send, batch: int, lease: float) -> Lane:
         return Lane(self._outbox, destination, send, batch, lease, self._retry, self._poll)
+
+
+def _targets(maps: Iterable[EventMap]) -> dict[str, Target]:
+    """The handlers of several maps by destination. Raises `InvalidArgument` if two are called the same."""
+    targets: dict[str, Target] = {}
+    for destination, target in chain.from_iterable(events.targets.items() for events in maps):
+        known = targets.setdefault(destination, Target(target.handler, {}))
+        if known.handler is not target.handler:
+            raise InvalidArgument("events", target.handler, f"another handler is called {destination!r}: rename one")
+        known.types.update(target.types)
+    return targets
 
 
 def _wake(lanes: Sequence[Lane]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-from anyio import create_task_group, get_cancelled_exc_class, move_on_after
+from anyio import CancelScope, create_task_group, get_cancelled_exc_class, move_on_after
 from anyio.abc import TaskGroup
 
 from anysaga._errors import InvalidArgument, MediatorClosed
@@ -17,6 +17,7 @@ from anysaga._results import SagaResult
 from anysaga._saga import Saga, checked_id, new_id
 from anysaga._wiring import GivenContainer
 from anysaga.abc import Publisher, Storage
+from anysaga.mediator._deliveries import Deliveries
 from anysaga.mediator._drive import Drive
 from anysaga.mediator._map import SagaMap
 from anysaga.mediator._startup import Hook, Startup
@@ -26,6 +27,9 @@ from anysaga.storages import MemoryStorage
 ContextT = TypeVar("ContextT")
 
 OnDisconnect = Literal["continue", "compensate"]
+
+_CLOSING = 5.0
+"""Seconds that a publisher may take to close."""
 
 
 class SagaMediator:
@@ -46,7 +50,12 @@ class SagaMediator:
     the first saga. One that fails raises to who came first, and is tried again by the next one. Making a mediator does
     no I/O.
 
-    `events` is the `EventMap` of those sagas that have none of their own, `publisher` what sends events to a broker.
+    `events` is the `EventMap` of those sagas that have none of their own, `publisher` what sends events to a broker. It
+    is opened and closed with the block. Within the block events are delivered as they come, and once more before it
+    ends; without it, when a saga has ended and before its caller goes on. What cannot be delivered then waits in the
+    storage. Without a publisher, events for the broker are left to another `EventRelay`; none are recorded for sagas
+    without an `EventMap`. `max_concurrent_event_handlers` handlers run at once; one after the other with
+    ``concurrent_event_handle_enable=False``.
 
     What a saga raises comes out as it is, never in a group. A mediator belongs to one event loop.
 
@@ -84,11 +93,16 @@ class SagaMediator:
         kept = MemoryStorage() if storage is None else storage
         self._storage = kept
         outer = tuple(middlewares)
-        self._sagas = sagas.prepared(lambda saga: saga.moved_to(kept, container, inside=outer, events=events))
-        self.events = events
-        self.publisher = publisher
-        self.max_concurrent_event_handlers = max_concurrent_event_handlers
-        self.concurrent_event_handle_enable = concurrent_event_handle_enable
+        common = EventMap(publish=publisher is not None) if events is None else events
+        self._sagas = sagas.prepared(lambda saga: saga.moved_to(kept, container, inside=outer, events=common))
+        self._deliveries = Deliveries(
+            kept,
+            {id(saga.definition.events): saga.definition.events for saga in self._sagas}.values(),
+            publisher,
+            container,
+            max_concurrent=max_concurrent_event_handlers,
+            concurrent=concurrent_event_handle_enable,
+        )
         self._startup = Startup(on_startup)
         self._goes_on = on_disconnect == "continue"
         self._drain_timeout = drain_timeout
@@ -126,7 +140,7 @@ class SagaMediator:
         async def begin() -> Source:
             await self._ready(saga, identity)
             if self._group is None:
-                return Driving(saga.transaction(context, saga_id=identity))
+                return Driving(saga.transaction(context, saga_id=identity), self._deliveries.flush)
             drive = self._start(self._group, saga, context, identity, shows=True)
             return Watching(drive, lambda: self._disconnect(drive))
 
@@ -155,6 +169,7 @@ class SagaMediator:
         self._entered = True
         try:
             await self._startup()
+            await self._deliveries.open()
             group = create_task_group()
             await group.__aenter__()
         except BaseException:
@@ -162,6 +177,7 @@ class SagaMediator:
             raise
         self._group = group
         self._closed = False
+        group.start_soon(self._deliveries.run, name="events")
         return self
 
     async def __aexit__(
@@ -175,17 +191,24 @@ class SagaMediator:
             with move_on_after(self._drain_timeout):
                 while self._drives:
                     await next(iter(self._drives)).ended.wait()  # noqa: ASYNC102 - a cancellation may end it
+                await self._deliveries.flush()  # noqa: ASYNC102 - the same
         finally:
             for drive in self._drives:
                 drive.stop()
+            self._deliveries.stop()
             self._entered = False
             # The group is told of no error, which it would wrap; who left with one sees it as it is.
             await group.__aexit__(None, None, None)  # noqa: ASYNC102 - waits for what was just stopped
+            with CancelScope(shield=True), move_on_after(_CLOSING):
+                await self._deliveries.close()
 
     async def _run(self, saga: Saga[ContextT], context: ContextT | None, saga_id: str) -> SagaResult[ContextT]:
         await self._ready(saga, saga_id)
         if self._group is None:
-            return await saga.run(context, saga_id=saga_id)
+            try:
+                return await saga.run(context, saga_id=saga_id)
+            finally:
+                await self._deliveries.flush()  # noqa: ASYNC102 - one who is cancelled leaves it to later
         drive = self._start(self._group, saga, context, saga_id, shows=False)
         try:
             await drive.ended.wait()

@@ -131,10 +131,11 @@ class Watching:
 
 
 class Driving:
-    """Drives a saga in the task of the one who looks, as its transaction does."""
+    """Drives a saga in the task of the one who looks, as its transaction does. `finish` is called at its end."""
 
-    def __init__(self, transaction: SagaTransaction[Any]) -> None:
+    def __init__(self, transaction: SagaTransaction[Any], finish: Callable[[], Awaitable[None]]) -> None:
         self._transaction = transaction
+        self._finish = finish
         self._entered = False
 
     async def next(self) -> StepResult[Any] | None:
@@ -147,6 +148,7 @@ class Driving:
             return await transaction.__anext__()
         except StopAsyncIteration:
             await transaction.__aexit__(None, None, None)
+            await self._finish()
             return None
         except BaseException as error:
             await self.leave(error)  # noqa: ASYNC102 - shields itself, and is bounded
@@ -164,3 +166,4 @@ class Driving:
             await self._transaction.suspend()
         kind, traceback = (None, None) if error is None else (type(error), error.__traceback__)
         await self._transaction.__aexit__(kind, error, traceback)
+        await self._finish()

@@ -1,0 +1,179 @@
+"""Events of the mediator's sagas: to handlers and to the broker, whether it is entered or not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import pytest
+from attrs import define
+from journeys import Journey
+
+from anysaga import EventHandler, EventMap, MemoryStorage, Saga, SagaMap, SagaMediator, Step, current_step
+from anysaga.abc import Message, Outbox, Publisher, Storage
+
+pytestmark = pytest.mark.anyio
+
+
+@define
+class Paid:
+    euros: int
+
+
+@define
+class Refunded:
+    euros: int
+
+
+class Pay(Step[Journey]):
+    async def act(self, journey: Journey) -> None:
+        current_step().record(Paid(7))
+
+    async def compensate(self, journey: Journey) -> None:
+        current_step().record(Refunded(7))
+
+
+class Fail(Step[Journey]):
+    read_only = True
+
+    async def act(self, journey: Journey) -> None:
+        raise RuntimeError("no")
+
+
+class JourneySaga(Saga[Journey]):
+    steps = (Pay,)
+
+
+class FailingSaga(Saga[Journey]):
+    steps = (Pay, Fail)
+
+
+class Ledger:
+    """What handlers were given; it tells when there is something."""
+
+    def __init__(self) -> None:
+        self.events: list[object] = []
+        self.changed = anyio.Event()
+
+    async def wait_for(self, number: int) -> None:
+        while len(self.events) < number:
+            self.changed = anyio.Event()
+            await self.changed.wait()
+
+
+class Enter(EventHandler[Any]):
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+
+    async def handle(self, event: object) -> None:
+        self.ledger.events.append(event)
+        self.ledger.changed.set()
+
+
+class Broker(Publisher):
+    def __init__(self) -> None:
+        self.life: list[str] = []
+        self.arrived: list[str] = []
+
+    async def open(self) -> None:
+        self.life.append("open")
+
+    async def aclose(self) -> None:
+        self.life.append("closed")
+
+    async def publish(self, messages: Sequence[Message], /) -> Sequence[Exception | None]:
+        self.arrived += [message.type for message in messages]
+        return [None for _ in messages]
+
+
+def made(
+    storage: Storage,
+    saga: type[Saga[Journey]],
+    ledger: Ledger,
+    *,
+    publisher: Publisher | None = None,
+    events: EventMap | None = None,
+) -> SagaMediator:
+    sagas = SagaMap()
+    sagas.bind(Journey, saga)
+    return SagaMediator(sagas, storage=storage, container={Ledger: lambda: ledger}, events=events, publisher=publisher)
+
+
+def handled() -> EventMap:
+    return EventMap(publish=False).bind(Paid, Enter).bind(Refunded, Enter)
+
+
+async def test_handlers_get_events_while_the_mediator_is_open(storage: Storage) -> None:
+    ledger = Ledger()
+    async with made(storage, JourneySaga, ledger, events=handled()) as mediator:
+        await mediator.run(Journey())
+        await ledger.wait_for(1)
+    assert ledger.events == [Paid(7)]
+
+
+async def test_handlers_have_all_events_when_the_block_has_ended(storage: Storage) -> None:
+    ledger = Ledger()
+    async with made(storage, JourneySaga, ledger, events=handled()) as mediator:
+        for _ in range(3):
+            await mediator.run(Journey())
+    assert ledger.events == [Paid(7)] * 3
+
+
+async def test_without_the_block_they_have_them_when_the_call_returns(storage: Storage) -> None:
+    ledger = Ledger()
+    mediator = made(storage, JourneySaga, ledger, events=handled())
+    await mediator.run(Journey())
+    assert ledger.events == [Paid(7)]
+    async for _ in mediator.stream(Journey()):
+        assert len(ledger.events) == 1  # not in the middle of the saga
+    assert ledger.events == [Paid(7)] * 2
+
+
+async def test_events_of_a_saga_that_was_undone_arrive_too(storage: Storage) -> None:
+    ledger = Ledger()
+    mediator = made(storage, FailingSaga, ledger, events=handled())
+    with pytest.raises(RuntimeError):
+        await mediator.run(Journey())
+    assert ledger.events == [Paid(7), Refunded(7)]
+
+
+async def test_the_broker_is_open_with_the_block_and_gets_what_is_not_kept_from_it(storage: Storage) -> None:
+    broker = Broker()
+    async with made(storage, JourneySaga, Ledger(), publisher=broker) as mediator:
+        assert broker.life == ["open"]
+        await mediator.run(Journey())
+    assert (broker.life, broker.arrived) == (["open", "closed"], ["Paid"])
+
+
+async def test_without_a_broker_and_handlers_nothing_is_left_lying(storage: Storage) -> None:
+    async with made(storage, JourneySaga, Ledger()) as mediator:
+        await mediator.run(Journey())
+    assert isinstance(storage, Outbox)
+    assert (await storage.outbox_lag()).waiting == 0
+
+
+async def test_a_handler_that_fails_changes_nothing_for_the_saga(storage: Storage) -> None:
+    def fails(_: Paid) -> None:
+        raise RuntimeError("no mail today")
+
+    mediator = made(storage, JourneySaga, Ledger(), events=EventMap(publish=False).bind(Paid, fails))
+    result = await mediator.run(Journey())
+    assert result.state.value == "COMPLETED"
+    assert isinstance(storage, Outbox)
+    assert (await storage.outbox_lag()).waiting == 1
+
+
+async def test_a_publisher_that_cannot_be_closed_keeps_nobody_from_leaving() -> None:
+    class Stuck(Broker):
+        async def aclose(self) -> None:
+            raise ConnectionError("gone")
+
+    async with made(MemoryStorage(), JourneySaga, Ledger(), publisher=Stuck()) as mediator:
+        await mediator.run(Journey())
+
+
+async def test_a_storage_that_is_closed_first_keeps_nobody_from_leaving(storage: Storage) -> None:
+    async with made(storage, JourneySaga, Ledger(), events=handled()) as mediator:
+        await mediator.run(Journey())
+        await storage.aclose()
