@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ import pytest
 import anysaga
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", *DOCS, ROOT / "benchmarks" / "README.md", ROOT / "examples" / "README.md"]
 BLOCKS = [
     (page.name, block) for page in PAGES for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
 ]
@@ -51,6 +53,27 @@ def test_links_lead_somewhere(page: Path, link: str) -> None:
     """A link to a file leads to a file that exists."""
     if "://" not in link:
         assert (page.parent / link).exists()
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_the_readme_leads_to_every_page(page: Path) -> None:
+    """Who begins at the README finds each page of docs/."""
+    assert f"](docs/{page.name})" in PAGES[0].read_text()
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda example: example.name)
+def test_every_example_is_listed_and_run(example: Path) -> None:
+    """An example stands in the table of its folder, and a test runs it."""
+    assert f"]({example.name})" in (ROOT / "examples" / "README.md").read_text()
+    assert f'"{example.name}"' in (ROOT / "tests" / "test_examples.py").read_text()
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(re.findall(r"`(anysaga(?:\.\w+)+)", (ROOT / "docs" / "coming-from-python-cqrs.md").read_text())))
+)
+def test_names_for_those_who_come_exist(name: str) -> None:
+    """What a name of the predecessor became can be imported from where the table says."""
+    assert resolve_name(name) is not None
 
 
 def test_the_receiver_of_the_docs_keeps_its_law() -> None:

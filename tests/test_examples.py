@@ -196,3 +196,47 @@ def test_mediator(backend: str, tmp_path: Path) -> None:
     assert "(order-3) is not driven to its end here" in output
     assert output.endswith("  a cup sent\n  order-3: COMPLETED, a cup on shelf 4\n")
     assert "undo" not in output
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_transaction(backend: str, tmp_path: Path) -> None:
+    """Who raises or aborts has undone what was done, in reverse; what was left is finished by its id."""
+    output = run("transaction.py", tmp_path, "--backend", backend)
+    _, watched, failed, aborted, left, finished = re.split(r"^\S.*:\n", output, flags=re.MULTILINE)
+    assert re.findall(r"(\w+): ", watched) == ["ReserveItem", "BookCourier", "SendParcel"]
+    assert failed.splitlines()[:2] == [
+        "  undo: the courier for a pot stays at home",
+        "  undo: a pot on shelf 4 is free again",
+    ]
+    assert failed.endswith("went back, undone: BookCourier, ReserveItem\n")
+    assert aborted == "  undo: a cup on shelf 4 is free again\n  COMPENSATED: the cup is broken\n"
+    assert left == "  ReserveItem: a spoon on shelf 4\n  RUNNING\n"
+    assert finished == "  COMPLETED: a spoon sent\n"
+
+
+def _sqlalchemy_storage(folder: Path, *arguments: str) -> None:
+    output = run("sqlalchemy_storage.py", folder, *arguments)
+    assert re.findall(r"act: (\w+)", output) == ["reserve", "charge"]
+    assert output.count("  COMPLETED: 30 euros paid, reservation of 2\n") == 2
+    assert re.findall(r"\d: (\w+)", output) == [*["STARTED", "DONE"] * 2, "COMPLETED"]
+
+
+@pytest.mark.parametrize("driver", ["sqlite", "sqlite+aiosqlite"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sqlalchemy_storage(backend: str, driver: str, tmp_path: Path) -> None:
+    """The second start of the service acts no more, and has the stored result."""
+    _sqlalchemy_storage(tmp_path, "--backend", backend, "--storage", f"{driver}:///orders.db")
+    assert (tmp_path / "orders.db").exists()
+
+
+def test_sqlalchemy_storage_on_a_server(tmp_path: Path, require_service: Callable[[str], str]) -> None:
+    """The same on PostgreSQL."""
+    _sqlalchemy_storage(tmp_path, "--storage", require_service("postgres"))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_fallback_mediator(backend: str, tmp_path: Path) -> None:
+    """The third order does not ask the primary at all."""
+    output = run("fallback_mediator.py", tmp_path, "--backend", backend)
+    assert [part.count("the warehouse is asked") for part in output.split("order ")[1:]] == [1, 1, 0]
+    assert re.findall(r"ReserveAtDepot \(fallback\): (\S+)", output) == ["depot-1", "depot-2", "depot-3"]
