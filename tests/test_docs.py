@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from pkgutil import resolve_name
+from pkgutil import iter_modules, resolve_name
 from typing import Any
 
 import pytest
@@ -66,6 +66,12 @@ def test_every_example_is_listed_and_run(example: Path) -> None:
     """An example stands in the table of its folder, and a test runs it."""
     assert f"]({example.name})" in (ROOT / "examples" / "README.md").read_text()
     assert f'"{example.name}"' in (ROOT / "tests" / "test_examples.py").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(module.name for module in iter_modules(anysaga.__path__)))
+def test_every_file_has_a_floor(name: str) -> None:
+    """The table of floors names each file and folder of the package."""
+    assert re.search(rf"`{name}/?`", (ROOT / "docs" / "design.md").read_text())
 
 
 @pytest.mark.parametrize(

@@ -240,3 +240,22 @@ def test_fallback_mediator(backend: str, tmp_path: Path) -> None:
     output = run("fallback_mediator.py", tmp_path, "--backend", backend)
     assert [part.count("the warehouse is asked") for part in output.split("order ")[1:]] == [1, 1, 0]
     assert re.findall(r"ReserveAtDepot \(fallback\): (\S+)", output) == ["depot-1", "depot-2", "depot-3"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_mediator_events(backend: str, tmp_path: Path) -> None:
+    """What was done is told to handlers and broker, undos too, in the order of each saga; what was not done is not.
+
+    The middleware sees every act and every undo.
+    """
+    output = run("mediator_events.py", tmp_path, "--backend", backend)
+    sent = re.findall(r"broker: (order-\d)/\S+ is (\S+)", output)
+    assert [event for saga, event in sent if saga == "order-1"] == ["ItemReserved", "order.paid"]
+    assert [event for saga, event in sent if saga == "order-2"] == ["ItemReserved", "ItemReleased"]
+    assert output.endswith("reserved in the catalogue: 1 tea, 0 a pot\n")
+    assert re.findall(r"order-2: (\w+) of (\w+)", output) == [
+        ("act", "ReserveItem"),
+        ("act", "ChargeCard"),
+        ("undo", "ReserveItem"),
+    ]
+    assert output.startswith("the service starts\n")
