@@ -244,7 +244,12 @@ class Reply(Step[Journey, str]):
         journey.stops.append("undone")
 
 
-@pytest.mark.parametrize("answer", ["\0", "\ud800", "x" * (256 * 1024 + 1), 17, None, object()], ids=repr)
+class Odd:
+    def __repr__(self) -> str:
+        return "odd"
+
+
+@pytest.mark.parametrize("answer", ["\0", "\ud800", "x" * (256 * 1024 + 1), 17, None, Odd()], ids=repr)
 async def test_a_response_that_cannot_be_stored_makes_the_saga_go_back_beginning_with_that_step(
     storage: Storage, did: list[str], answer: Any
 ) -> None:

@@ -112,7 +112,9 @@ class TestSteps:
         with pytest.raises(DefinitionError, match="it has no steps"):
             Base()
 
-    @pytest.mark.parametrize("steps", ["Reserve", Reserve, {Reserve}, iter([Reserve])], ids=repr)
+    @pytest.mark.parametrize(
+        "steps", ["Reserve", Reserve, {Reserve}, iter([Reserve])], ids=["text", "step", "set", "iterator"]
+    )
     def test_they_are_a_sequence(self, steps: object) -> None:
         with pytest.raises(DefinitionError, match="steps is no list of step classes"):
             Saga[Order](name="odd", steps=steps)  # type: ignore[arg-type]  # what is refused

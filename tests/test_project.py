@@ -83,7 +83,7 @@ def test_ci_can_be_started() -> None:
     script = ROOT / ".ci/run"
 
     assert os.access(script, os.X_OK)
-    assert "\npython -m pytest\n" in script.read_text("utf-8")
+    assert "\npython -m pytest -n auto\n" in script.read_text("utf-8")
 
 
 def test_services_come_from_the_environment(

@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from anysaga._operations import retry as retry
     from anysaga._recovery import recover as recover
     from anysaga._recovery import recover_saga as recover_saga
+    from anysaga._retention import purge as purge
     from anysaga._worker import SagaWorker as SagaWorker
     from anysaga.diagrams import SagaMermaid as SagaMermaid
     from anysaga.mediator import SagaMap as SagaMap
@@ -117,6 +118,7 @@ _LATER = {
     "bootstrap": "anysaga._bootstrap",
     "compensate": "anysaga._operations",
     "iter_saga": "anysaga._blocking",
+    "purge": "anysaga._retention",
     "recover": "anysaga._recovery",
     "recover_saga": "anysaga._recovery",
     "resolve": "anysaga._operations",

@@ -1,0 +1,44 @@
+"""Forgetting sagas that ended long ago."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import timedelta
+
+from anyio.lowlevel import checkpoint
+
+from anysaga._errors import InvalidArgument
+from anysaga._records import SagaState
+from anysaga.abc import Storage
+
+OVER = (SagaState.COMPLETED, SagaState.COMPENSATED, SagaState.ABANDONED)
+
+
+async def purge(
+    older_than: timedelta | float, states: Iterable[SagaState] = OVER, *, storage: Storage, batch: int = 1000
+) -> int:
+    """Forget all sagas that ended longer ago than `older_than` (a timedelta, or seconds), and return how many.
+
+    They go in transactions of up to `batch` sagas each, the oldest first, so that other writers come between. Being
+    cancelled stops between two of them. Age goes by the clock of this host. Live and parked sagas are never forgotten,
+    and neither are events that are still to be delivered.
+
+    Raises `InvalidArgument` for a state that is no end, an age below 0, or a batch below 1; `StorageError`.
+
+        await purge(timedelta(days=30), storage=storage)
+    """
+    seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+    if not seconds >= 0:
+        raise InvalidArgument("older_than", older_than, "it is a timedelta, or a number of seconds, of 0 or more")
+    if type(batch) is not int or batch < 1:
+        raise InvalidArgument("batch", batch, "give a whole number, 1 or more")
+    before = int((time.time() - seconds) * 1_000_000)
+    chosen = frozenset(states)
+    forgotten = 0
+    while True:
+        number = await storage.purge(before=before, states=chosen, limit=batch)
+        forgotten += number
+        if number < batch:
+            return forgotten
+        await checkpoint()
