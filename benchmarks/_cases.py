@@ -12,6 +12,8 @@ from attrs import frozen
 from anysaga import MemoryStorage
 from benchmarks import _cases_branches as branches
 from benchmarks import _cases_crowds as crowds
+from benchmarks import _cases_fleet as fleet
+from benchmarks import _cases_mediation as mediation
 from benchmarks import _cases_publishers as publishers
 from benchmarks import _cases_servers as servers
 from benchmarks import _cases_steps as steps
@@ -133,10 +135,15 @@ CASES = (
     Case("parallel", branches.parallel),
     Case("postgres", servers.postgres_one),
     Case("postgres-at-once", servers.postgres_at_once),
+    Case("mediator", mediation.mediator),
+    Case("relay", mediation.relay),
     Case("rabbitmq", publishers.rabbitmq),
     Case("kafka", publishers.kafka),
     Case("import", steps.import_time),
     Case("in-flight", crowds.in_flight, takes_long=True),
     Case("recovery", crowds.recovery, takes_long=True),
     Case("finished", crowds.beside_finished, takes_long=True),
+    Case("postgres-recovery", fleet.postgres_recovery, takes_long=True),
+    Case("postgres-workers", fleet.postgres_workers, takes_long=True),
+    Case("postgres-finished", fleet.postgres_finished, takes_long=True),
 )
