@@ -109,7 +109,7 @@ async def submit_saga(definition: Definition, storage: Storage, context: Any, sa
         if claim is not None:
             await storage.release(claim)
             return
-    _refuse_other_payload(definition, await storage.load(saga_id), context)
+    refuse_other_payload(definition, await storage.load(saga_id), context)
 
 
 def fold(definition: Definition, record: SagaRecord, fence: int) -> Progress:
@@ -177,7 +177,7 @@ async def _reopen(
     drains: bool,
 ) -> Opened:
     record = await storage.load(saga_id)
-    _refuse_other_payload(definition, record, context)
+    refuse_other_payload(definition, record, context)
     if not record.summary.state.is_end:
         try:
             claim = await storage.claim(saga_id)
@@ -250,7 +250,8 @@ def _live_context(definition: Definition, text: str, context: Any) -> LiveContex
     return LiveContext(definition, context, equals=text)
 
 
-def _refuse_other_payload(definition: Definition, record: SagaRecord, context: Any) -> None:
+def refuse_other_payload(definition: Definition, record: SagaRecord, context: Any) -> None:
+    """Raise `SagaMismatch` if what is stored was started by another saga, or with another context than this one."""
     summary = record.summary
     if summary.name != definition.name:
         raise SagaMismatch(summary.saga_id, f"it belongs to a saga {summary.name!r}, not {definition.name!r}")
