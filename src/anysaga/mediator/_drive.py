@@ -18,16 +18,24 @@ class Drive:
     """Drives a saga to its end, to be called in the mediator's task group.
 
     `stops` is asked between two steps: once it says so, the saga is given back. `shows` says that somebody looks at the
-    results one by one. What the saga raises is kept for those who wait.
+    results one by one. `ends` is called at its end. What the saga raises is kept for those who wait.
     """
 
-    def __init__(self, transaction: SagaTransaction[Any], stops: Callable[[], bool], *, shows: bool) -> None:
+    def __init__(
+        self,
+        transaction: SagaTransaction[Any],
+        *,
+        stops: Callable[[], bool],
+        ends: Callable[[Drive], object],
+        shows: bool,
+    ) -> None:
         self._transaction = transaction
         self._stops = stops
+        self._ends = ends
         self._shows = shows
         self._shown: list[StepResult[Any]] = []
         self._scope = CancelScope(shield=True)  # so that nobody but us says when it is cancelled
-        self._moved = anyio.Event()
+        self._moved: anyio.Event | None = None
         self.ended = anyio.Event()
         self._error: Exception | None = None
         self._result: SagaResult[Any] | None = None
@@ -45,8 +53,9 @@ class Drive:
         except Exception as error:  # noqa: BLE001 - raised again where somebody waits for it
             self._error = error
         finally:
+            self._ends(self)
             self.ended.set()
-            self._moved.set()
+            self._tell()
 
     def go_back(self) -> None:
         """Undo the saga: the running step is cancelled, as if this were a task of the caller."""
@@ -73,6 +82,8 @@ class Drive:
             if self.ended.is_set():
                 self.result()
                 return None
+            if self._moved is None:
+                self._moved = anyio.Event()
             await self._moved.wait()
         return self._shown[number]
 
@@ -89,8 +100,9 @@ class Drive:
         return self._result
 
     def _tell(self) -> None:
-        moved, self._moved = self._moved, anyio.Event()
-        moved.set()
+        moved, self._moved = self._moved, None
+        if moved is not None:
+            moved.set()
 
     async def _run(self) -> None:
         async with self._transaction as transaction:

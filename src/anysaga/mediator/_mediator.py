@@ -220,22 +220,17 @@ class SagaMediator:
     async def _ready(self, saga: Saga[Any], saga_id: str) -> None:
         if self._closed:
             raise MediatorClosed(saga.definition.name, saga_id)
-        await self._startup()
+        if self._startup.is_left:
+            await self._startup()
 
     def _start(
         self, group: TaskGroup, saga: Saga[ContextT], context: ContextT | None, saga_id: str, *, shows: bool
     ) -> Drive:
         transaction = saga._transaction(context, saga_id, drains=True)
-        drive = Drive(transaction, lambda: self._group is not group, shows=shows)
+        drive = Drive(transaction, stops=lambda: self._group is not group, ends=self._drives.pop, shows=shows)
         self._drives[drive] = None
-        group.start_soon(self._drive, drive, name=f"saga {saga_id}")
+        group.start_soon(drive, name=f"saga {saga_id}")
         return drive
-
-    async def _drive(self, drive: Drive) -> None:
-        try:
-            await drive()
-        finally:
-            del self._drives[drive]
 
     def _disconnect(self, drive: Drive) -> None:
         if not self._goes_on:

@@ -27,6 +27,11 @@ class Startup:
             if not callable(hook):
                 raise InvalidArgument("on_startup", hook, "give functions without arguments, plain or async")
 
+    @property
+    def is_left(self) -> bool:
+        """Whether there is anything left to do."""
+        return bool(self._left)
+
     async def __call__(self) -> None:
         """Return once all hooks were called. Raises what a hook raises."""
         while self._left:
