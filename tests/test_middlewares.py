@@ -471,9 +471,11 @@ async def test_a_thread_that_still_runs_parks_the_saga_whatever_a_middleware_say
         ends.wait()
 
     saga = saga_of(storage, PlainLeg("a", did, act=work), middlewares=[Does(hush)], grace=0.01)
-    with pytest.raises(SagaParked, match="thread is still running"):
-        await saga.run(Journey(), saga_id="j")
-    ends.set()
+    try:
+        with pytest.raises(SagaParked, match="thread is still running"):
+            await saga.run(Journey(), saga_id="j")
+    finally:
+        ends.set()
 
 
 async def test_a_cancellation_passes_through_them_and_undoes(storage: Storage, did: list[str]) -> None:

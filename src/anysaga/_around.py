@@ -40,7 +40,7 @@ class AroundSaga:
         return cls(caring, call) if caring else None
 
     def __init__(self, middlewares: list[Middleware], call: SagaCall) -> None:
-        self._call = call
+        self.call = call
         self._middlewares = middlewares
         self._parts: TwoParts[SagaResult[Any]] | None = None
         self._reached = False
@@ -49,7 +49,7 @@ class AroundSaga:
         """Call the middlewares, each of which calls the next one. Raises what they raise, and `CallSkipped`."""
         self._parts = parts = TwoParts(self._chain)
         if not await parts.begin():
-            raise CallSkipped(self._call.saga, self._call.saga_id, "")
+            raise CallSkipped(self.call.saga, self.call.saga_id, "")
 
     async def leave(self, result: SagaResult[Any] | None, error: BaseException | None) -> None:
         """Tell the innermost one how it ended. Raises what comes out, unless that is `error` itself."""
@@ -72,13 +72,13 @@ class AroundSaga:
         async def innermost() -> SagaResult[Any]:
             if self._reached or not parts.runs:
                 problem = "called on twice" if self._reached else "called on in another task"
-                raise MiddlewareMisused(self._call.saga, self._call.saga_id, "", problem)
+                raise MiddlewareMisused(self.call.saga, self.call.saga_id, "", problem)
             self._reached = True
             return await pause()
 
         go_on: Callable[[], Awaitable[SagaResult[Any]]] = innermost
         for middleware in reversed(self._middlewares):
-            go_on = partial(middleware.saga, self._call, go_on)
+            go_on = partial(middleware.saga, self.call, go_on)
         await go_on()
 
 

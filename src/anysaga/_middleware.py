@@ -15,13 +15,22 @@ from anysaga._results import SagaResult
 class SagaCall:
     """A run of a saga. `recovers` says that it was begun elsewhere, and is finished here by recovery or a worker.
 
-    `context` is what the caller gave; None where the stored one is used.
+    `context` is what the caller gave; None where the stored one is used. `notes` are those that the log has, where the
+    run recovers.
     """
 
     saga_id: str
     saga: str
     recovers: bool
     context: Any = field(default=None, repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False)
+
+    def note(self, text: str) -> None:
+        """Keep a short text in the log, for whoever recovers the saga. To be called before `call_next`.
+
+        It goes along with the first write of a new saga; nothing is kept of one that is stored already.
+        """
+        self.notes = (*self.notes, text)
 
 
 @define(eq=False)

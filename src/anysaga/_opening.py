@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from anyio import CancelScope
@@ -60,14 +60,16 @@ async def open_saga(
     context: Any,
     saga_id: str,
     *,
+    notes: Sequence[str] = (),
     drains: bool = False,
 ) -> Opened:
     """Start the saga `saga_id` with `context`, or go on with the one that is stored under this id.
 
-    With None as the context only a stored saga is opened. Raises what `SagaTransaction` promises.
+    With None as the context only a stored saga is opened. `notes` are kept in the log of a new one. Raises what
+    `SagaTransaction` promises.
     """
     if context is not None:
-        opened = await _start(definition, storage, steps, context, saga_id, drains=drains)
+        opened = await _start(definition, storage, steps, context, saga_id, notes=notes, drains=drains)
         if opened is not None:
             return opened
     return await _reopen(definition, storage, steps, context, saga_id, drains=drains)
@@ -139,6 +141,7 @@ async def _start(
     context: Any,
     saga_id: str,
     *,
+    notes: Sequence[str],
     drains: bool,
 ) -> Opened | None:
     live = LiveContext(definition, context)
@@ -147,6 +150,8 @@ async def _start(
     journal = Journal(storage, progress, saga_id)
     driver = Driver(journal, Stepping(definition, journal, steps, live, run=Run(drains=drains)))
     driver.plan_first()
+    for note in notes:
+        journal.note(EntryKind.NOTE, error=note)
     if not await journal.create(_new_saga(definition, saga_id, text, progress.state, *journal.pending)):
         return None
     driver.claimed()

@@ -24,7 +24,7 @@ from anysaga._errors import (
 )
 from anysaga._middleware import Middleware
 from anysaga._opening import Opened, adopt, ended, unread_result
-from anysaga._records import Claim, SagaRecord, SagaState
+from anysaga._records import Claim, EntryKind, SagaRecord, SagaState
 from anysaga._results import SagaResult
 from anysaga._saga import Saga, checked_id
 from anysaga._saga_scope import SagaScope
@@ -168,8 +168,7 @@ class Recovery:
         try:
             async with limiter or nullcontext():
                 definition = self._definition(claim.record)
-                saga_id, middlewares = claim.record.summary.saga_id, self.middlewares[definition]
-                async with SagaScope(definition, self.container, saga_id, middlewares, recovers=True) as scope:
+                async with self._scope(definition, claim.record) as scope:
                     opened = await adopt(definition, self.storage, await scope.steps(), claim, drains=True, spares=True)
                     adopted = True
                     scope.result = opened.result
@@ -181,6 +180,12 @@ class Recovery:
             if not adopted:
                 await self._give_back(claim, error)  # noqa: ASYNC102 - one write, shielded
             raise
+
+    def _scope(self, definition: Definition, record: SagaRecord) -> SagaScope:
+        middlewares = self.middlewares[definition]
+        notes = tuple(entry.error or "" for entry in record.entries if entry.kind is EntryKind.NOTE)
+        saga_id = record.summary.saga_id
+        return SagaScope(definition, self.container, saga_id, middlewares, recovers=True, notes=notes)
 
     async def _give_back(self, claim: Claim, error: BaseException) -> None:
         """Nothing was driven: somebody else may, later if the fault may last."""

@@ -44,6 +44,7 @@ class SagaScope(AbstractAsyncContextManager["SagaScope"]):
         *,
         context: Any = None,
         recovers: bool = False,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self._definition = definition
         self._saga_id = saga_id
@@ -53,7 +54,7 @@ class SagaScope(AbstractAsyncContextManager["SagaScope"]):
         self._middlewares = middlewares
         self._around: AroundSaga | None = None
         if middlewares:
-            self._around = AroundSaga.of(middlewares, SagaCall(saga_id, definition.name, recovers, context))
+            self._around = AroundSaga.of(middlewares, SagaCall(saga_id, definition.name, recovers, context, notes))
 
     async def __aenter__(self) -> Self:
         if self._around is None:
@@ -74,6 +75,11 @@ class SagaScope(AbstractAsyncContextManager["SagaScope"]):
             raise
         except Exception as error:
             raise self._failed("open a scope", error) from error
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What middlewares want to have in the log of a new saga."""
+        return () if self._around is None else self._around.call.notes
 
     async def steps(self) -> dict[str, Step[Any, Any]]:
         """Make all steps of the saga, by path. Raises `NotProvided` and `ContainerFailed`."""

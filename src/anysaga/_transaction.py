@@ -149,7 +149,13 @@ class SagaTransaction(Generic[ContextT]):
         try:
             steps = await self._scope.steps()
             self._opened = await open_saga(
-                self._definition, self._storage, steps, self._context, self._saga_id, drains=self._drains
+                self._definition,
+                self._storage,
+                steps,
+                self._context,
+                self._saga_id,
+                notes=self._scope.notes,
+                drains=self._drains,
             )
         except BaseException as error:
             await self._scope.__aexit__(type(error), error, error.__traceback__)  # noqa: ASYNC102 - shields itself

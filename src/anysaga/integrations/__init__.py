@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from anysaga.integrations._fastapi import MediatorDep as MediatorDep
     from anysaga.integrations._fastapi import mediator_lifespan as mediator_lifespan
     from anysaga.integrations._fastapi import saga_events as saga_events
+    from anysaga.integrations._otel import OpenTelemetryMiddleware as OpenTelemetryMiddleware
     from anysaga.integrations._saga_events import SagaEvents as SagaEvents
 
 _MODULES = {
     "AioBreakerAdapter": "_aiobreaker",
     "MediatorDep": "_fastapi",
+    "OpenTelemetryMiddleware": "_otel",
     "SagaEvents": "_fastapi",
     "mediator_lifespan": "_fastapi",
     "saga_events": "_fastapi",

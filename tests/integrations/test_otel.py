@@ -1,0 +1,155 @@
+"""Spans of sagas and steps, as the SDK of OpenTelemetry exports them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+from journeys import CARD, Journey, Leg, PlainLeg, hangs_once, lost_in, raises, saga_of
+
+from anysaga import MemoryStorage, Middleware, NextSaga, Saga, SagaCall, SagaMap, SagaMediator, recover_saga
+from anysaga.abc import EntryKind, Storage
+
+pytest.importorskip("opentelemetry.sdk", reason="opentelemetry-sdk is not installed")
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from anysaga.integrations import OpenTelemetryMiddleware
+
+pytestmark = pytest.mark.anyio
+
+
+class Spans:
+    """Makes the middleware, and has what it exported."""
+
+    def __init__(self) -> None:
+        self._exporter = InMemorySpanExporter()
+        self.provider = TracerProvider()
+        self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.middleware = OpenTelemetryMiddleware(self.provider)
+
+    @property
+    def all(self) -> Sequence[ReadableSpan]:
+        return self._exporter.get_finished_spans()
+
+    @property
+    def names(self) -> list[str]:
+        return [span.name for span in self.all]
+
+    def named(self, name: str) -> ReadableSpan:
+        (span,) = [span for span in self.all if span.name == name]
+        return span
+
+
+@pytest.fixture
+def spans() -> Spans:
+    return Spans()
+
+
+def identity(span: ReadableSpan) -> tuple[int, int]:
+    context = span.get_span_context()
+    assert context is not None
+    return context.trace_id, context.span_id
+
+
+def parent(span: ReadableSpan) -> tuple[int, int] | None:
+    return None if span.parent is None else (span.parent.trace_id, span.parent.span_id)
+
+
+async def test_a_saga_and_its_steps_are_one_trace(storage: Storage, did: list[str], spans: Spans) -> None:
+    saga = saga_of(storage, Leg("a", did), PlainLeg("b", did), middlewares=[spans.middleware])
+    await saga.run(Journey(), saga_id="j")
+    assert spans.names == ["step a", "step b", "saga journey"]
+    root = spans.named("saga journey")
+    assert root.parent is None
+    assert [parent(spans.named(name)) for name in ("step a", "step b")] == [identity(root)] * 2
+    assert dict(root.attributes or {}) == {"saga.id": "j", "saga.name": "journey", "saga.state": "COMPLETED"}
+    assert dict(spans.named("step b").attributes or {}) == {
+        "saga.id": "j",
+        "saga.name": "journey",
+        "saga.step.name": "b",
+        "saga.step.path": "2",
+        "saga.step.attempt": 1,
+    }
+
+
+async def test_undos_and_failures_are_spans_with_the_type_of_the_error_alone(
+    storage: Storage, did: list[str], spans: Spans
+) -> None:
+    saga = saga_of(storage, Leg("a", did), Leg("b", did, act=raises(OSError(CARD))), middlewares=[spans.middleware])
+    with pytest.raises(OSError):  # noqa: PT011 - this very one
+        await saga.run(Journey())
+    assert spans.names == ["step a", "step b", "compensate b", "compensate a", "saga journey"]
+    for name in ("step b", "saga journey"):
+        assert (spans.named(name).attributes or {})["error.type"] == "OSError"
+        assert spans.named(name).status.status_code is trace.StatusCode.ERROR
+    assert spans.named("compensate a").status.is_unset
+    assert CARD not in "".join(span.to_json() for span in spans.all)
+
+
+async def test_a_steps_span_is_current_in_the_step_and_no_span_is_in_the_callers_loop(
+    storage: Storage, did: list[str], spans: Spans
+) -> None:
+    """Neither while the caller looks at a step, nor after the saga, nor in a mediator."""
+    inside: list[str] = []
+
+    async def act(journey: Journey) -> None:
+        span = trace.get_current_span()
+        assert isinstance(span, ReadableSpan)
+        inside.append(span.name)
+
+    saga = saga_of(storage, Leg("a", did, act=act), Leg("b", did, act=act), middlewares=[spans.middleware])
+    async with saga.transaction(Journey()) as transaction:
+        async for _ in transaction:
+            assert trace.get_current_span() is trace.INVALID_SPAN
+    sagas = SagaMap()
+    sagas.bind(Journey, saga)
+    async for _ in SagaMediator(sagas, storage=storage).stream(Journey()):
+        assert trace.get_current_span() is trace.INVALID_SPAN
+    assert trace.get_current_span() is trace.INVALID_SPAN
+    assert inside == ["step a", "step b"] * 2
+
+
+async def test_a_saga_belongs_to_the_trace_of_its_caller(storage: Storage, did: list[str], spans: Spans) -> None:
+    """In a mediator's task, too."""
+    sagas = SagaMap()
+    sagas.bind(Journey, saga_of(None, Leg("a", did)))
+    async with SagaMediator(sagas, storage=storage, middlewares=[spans.middleware]) as mediator:
+        with spans.provider.get_tracer("test").start_as_current_span("request"):
+            await mediator.run(Journey())
+    assert parent(spans.named("saga journey")) == identity(spans.named("request"))
+
+
+async def test_a_recovery_is_linked_to_the_run_that_began_the_saga(did: list[str], spans: Spans) -> None:
+    """Also by another middleware object, as in another process: the log keeps the trace context."""
+    storage, began = MemoryStorage(), anyio.Event()
+    leg = Leg("a", did, act=hangs_once(began))
+    first = saga_of(storage, leg, middlewares=[spans.middleware])
+    await lost_in(began, storage, partial(first.run, Journey(), saga_id="j"))
+    later = Spans()
+    await recover_saga(saga_of(storage, leg, middlewares=[later.middleware]), "j")
+    assert later.names == ["step a", "recover journey"]
+    recovery = later.named("recover journey")
+    assert recovery.parent is None
+    assert [(link.context.trace_id, link.context.span_id) for link in recovery.links] == [
+        identity(spans.named("saga journey"))
+    ]
+
+
+async def test_notes_of_a_middleware_go_along_with_the_first_write(storage: Storage, did: list[str]) -> None:
+    class Notes(Middleware):
+        async def saga(self, call: SagaCall, call_next: NextSaga) -> Any:
+            call.note("a note")
+            return await call_next()
+
+    saga: Saga[Journey] = saga_of(storage, Leg("a", did), middlewares=[Notes()])
+    await saga.run(Journey(), saga_id="j")
+    entries = (await storage.load("j")).entries
+    assert [entry.error for entry in entries if entry.kind is EntryKind.NOTE] == ["a note"]
+    assert entries[0].at == entries[1].at
