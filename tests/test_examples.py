@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from served_example import events_from, served_example
 
 import anysaga
 
@@ -259,3 +260,28 @@ def test_mediator_events(backend: str, tmp_path: Path) -> None:
         ("undo", "ReserveItem"),
     ]
     assert output.startswith("the service starts\n")
+
+
+def test_fastapi_sse(tmp_path: Path) -> None:
+    """Tea goes through; of a pot everything is undone, and then it is said why."""
+    with served_example("fastapi_sse.py", tmp_path) as port:
+        tea = [event for _, event in events_from(port, "/orders/1/events?item=tea")]
+        pot = [event for _, event in events_from(port, "/orders/2/events?item=a+pot")]
+    assert [event["type"] for event in tea] == ["start", "step", "step", "step", "end"]
+    assert [event["type"] for event in pot] == ["start", "step", "step", *["compensation"] * 2, "error", "end"]
+    assert (tea[-1]["state"], pot[-1]["state"]) == ("COMPLETED", "COMPENSATED")
+    assert "the card has too little for a pot" in pot[-2]["error"]
+
+
+def test_fastapi_sse_stopped_in_the_middle(tmp_path: Path) -> None:
+    """A server stops in the middle of an order; who comes back to the next one is told exactly the rest."""
+    path = "/orders/1/events?item=tea"
+    with served_example("fastapi_sse.py", tmp_path) as port:
+        watched = events_from(port, path)
+        told = [next(watched), next(watched)]
+    watched.close()
+    with served_example("fastapi_sse.py", tmp_path, port):
+        rest = [event for _, event in events_from(port, path, after=told[-1][0])]
+        everything = [event for _, event in events_from(port, path)]
+    assert [event.get("step", event["type"]) for event in rest] == ["BookCourier", "ChargeCard", "end"]
+    assert [*(event for _, event in told), *rest] == everything
