@@ -14,6 +14,8 @@ from attrs import define
 
 from anysaga import (
     CircuitBreaker,
+    EventHandler,
+    EventMap,
     Fallback,
     Outcome,
     Parallel,
@@ -27,8 +29,10 @@ from anysaga import (
     Step,
     StepResult,
     bootstrap,
+    current_step,
 )
-from anysaga.abc import Breaker
+from anysaga.abc import Breaker, Message, Storage
+from anysaga.events import EventRelay, current_message
 
 
 @define
@@ -259,3 +263,37 @@ async def use_wrongly(order: Order, refund: Refund) -> str:
 
 def steps_do_not_fit_where_more_is_wanted(narrow: Step[RushOrder]) -> Step[Order]:
     return narrow  # type: ignore[return-value]
+
+
+@define
+class Paid:
+    amount: int
+
+
+class SendReceipt(EventHandler[Paid]):
+    async def handle(self, event: Paid) -> None:
+        assert_type(current_message(), Message)
+        current_step().record(event, publish="at_end")
+
+
+class SendRefund(EventHandler[Refund]):
+    def handle(self, event: Refund) -> None:
+        assert_type(event.amount, int)
+
+
+def on_paid(event: Paid) -> None:
+    assert_type(event.amount, int)
+
+
+def bind_events(events: EventMap) -> None:
+    events.bind(Paid, SendReceipt, on_paid, name="order.paid").bind(Refund, SendRefund, publish=False)
+    events.bind(Paid, SendRefund)  # type: ignore[arg-type]  # a handler of other events
+    events.bind(Refund, on_paid)  # type: ignore[arg-type]  # the same
+
+
+async def relay_events(storage: Storage, events: EventMap) -> None:
+    relay = EventRelay(storage, events=events, container={Bank: Bank}, max_concurrent=4)
+    assert_type(await relay.deliver_due(), int)
+    for dead in await relay.dead_letters():
+        assert_type(await relay.send_again(dead), bool)
+    assert_type((await relay.lag()).oldest, float)
