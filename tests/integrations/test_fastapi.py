@@ -142,7 +142,7 @@ async def test_the_answer_is_an_event_stream_that_nobody_keeps(
 
 async def test_a_step_is_told_before_the_next_one_ends(server: str, closed_storage: Storage, did: list[str]) -> None:
     _, ends, deed = gate()
-    app = app_of(mediator_of(closed_storage, Leg("a", did), Leg("b", did, act=deed)), poll=30)
+    app = app_of(mediator_of(closed_storage, Leg("a", did), Leg("b", did, act=deed)), poll=60, keep_alive=60)
     async with served(app, server) as url, EventSource(f"{url}/journeys/j") as source:
         first = [await source.next(), await source.next()]
         ends.set()
