@@ -67,22 +67,22 @@ async def test_those_that_are_not_old_enough_stay(storage: Storage, age: timedel
 
 
 async def test_they_go_in_batches_between_which_others_come_and_a_cancellation_stops() -> None:
+    scope = anyio.CancelScope()
+
     class Noting(MemoryStorage):
         limits: list[int] = []
 
         async def purge(self, *, before: int, states: Iterable[SagaState], limit: int = 1000) -> int:
             self.limits.append(limit)
-            return await super().purge(before=before, states=states, limit=limit)
+            forgotten = await super().purge(before=before, states=states, limit=limit)
+            scope.cancel()
+            return forgotten
 
     storage = Noting()
     for number in range(5):
         await run(storage, f"{number}")
 
-    async def cancel() -> None:
-        group.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(cancel)  # runs at the first pause
+    with scope:
         await purge(0, storage=storage, batch=2)
     assert len(await left(storage)) == 3
     assert await purge(0, storage=storage, batch=2) == 3

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -43,6 +44,7 @@ class Fleet:
         self.folder = folder
         self.ledger = Ledger(folder / "ledger")
         self.workers: list[subprocess.Popen[bytes]] = []
+        self._address = address
         self._arguments = [address, prefix, str(folder), str(LEASE), backend]
         self.storage = SQLAlchemyStorage(address, table_prefix=prefix, lease=LEASE)
 
@@ -68,6 +70,26 @@ class Fleet:
         """Leave one more saga to the workers."""
         order = Order(str(self.folder), **options)  # type: ignore[arg-type]
         await OrderSaga(storage=self.storage).submit(order, saga_id=saga_id)
+
+    async def pause(self, worker: subprocess.Popen[bytes]) -> None:
+        """Stop a worker where it stands; but not in a write to SQLite, whose lock no one can take from it."""
+        while True:
+            worker.send_signal(signal.SIGSTOP)
+            if await anyio.to_thread.run_sync(self._can_be_written):
+                return
+            worker.send_signal(signal.SIGCONT)
+            await anyio.sleep(0.01)
+
+    def _can_be_written(self) -> bool:
+        if not self._address.startswith("sqlite"):
+            return True
+        with closing(sqlite3.connect(self.folder / "orders.db", timeout=1, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            connection.execute("ROLLBACK")
+            return True
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait for something that other processes do."""
@@ -126,7 +148,7 @@ async def test_a_worker_that_was_paused_beyond_its_lease_is_refused(fleet: Fleet
 async def _round(fleet: Fleet, storage: SQLAlchemyStorage, saga_id: str) -> None:
     await fleet.submit(saga_id, holds=True)
     paused = await _holder(fleet, saga_id, fence=0)
-    paused.send_signal(signal.SIGSTOP)
+    await fleet.pause(paused)
     try:
         await _holder(fleet, saga_id, fence=(await storage.load(saga_id)).summary.fence)
         (fleet.folder / f"{saga_id}.go").touch()
@@ -198,7 +220,7 @@ async def _harm(fleet: Fleet, chance: random.Random) -> None:
         fleet.kill(worker)
         fleet.start()
     elif what == "pause":
-        worker.send_signal(signal.SIGSTOP)
+        await fleet.pause(worker)
     else:
         for each in fleet.workers:
             each.send_signal(signal.SIGCONT)

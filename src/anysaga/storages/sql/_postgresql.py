@@ -47,9 +47,22 @@ class PsycopgWire(CursorWire):
         first, last = commands[:-1], commands[-1:]
         if len(first) <= 1:
             return super().execute_together(commands)
-        with self._driver.pipeline():
-            cursors = [self._cursor().execute(text, values) for text, values in first]
-        return [*(cursor.rowcount for cursor in cursors), *super().execute_together(last)]
+        return [*self._in_pipeline(first), *super().execute_together(last)]
+
+    def _in_pipeline(self, commands: Sequence[Command]) -> list[int]:
+        failed: Exception | None = None
+        cursors: list[Any] = []
+        try:
+            with self._driver.pipeline():
+                try:
+                    cursors = [self._cursor().execute(text, values) for text, values in commands]
+                except Exception as error:  # noqa: BLE001 - raised below: psycopg complains of what leaves a pipeline
+                    failed = error
+        except Exception as error:  # noqa: BLE001 - raised at once
+            raise failed or error from None
+        if failed is not None:
+            raise failed
+        return [cursor.rowcount for cursor in cursors]
 
 
 class PostgreSQLDatabase(ServerDatabase):
