@@ -422,6 +422,27 @@ async def test_a_relay_that_is_stopped_notes_what_arrived_and_gives_the_rest_bac
     assert (left.message.saga_id, left.error) == ("b", "the relay was stopped")
 
 
+async def test_a_relay_that_drains_ends_what_is_under_way_and_takes_up_nothing_more(storage: Storage) -> None:
+    begun, may_end = anyio.Event(), anyio.Event()
+    done: list[str] = []
+
+    async def handle(_: Paid) -> None:
+        begun.set()
+        await may_end.wait()
+        done.append(current_message().saga_id)
+
+    events = EventMap(publish=False).bind(Paid, handle)
+    await run(storage, "a", "b", events=events)
+    relay = EventRelay(storage, events=events)
+    async with anyio.create_task_group() as group:
+        group.start_soon(relay.run)
+        await begun.wait()
+        relay.drain()
+        may_end.set()
+    assert len(done) == 1
+    assert (await relay.lag()).waiting == 1
+
+
 async def test_a_store_that_does_not_answer_is_waited_for() -> None:
     class Moody(MemoryStorage):
         moods = 2

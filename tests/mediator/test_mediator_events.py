@@ -120,6 +120,36 @@ async def test_handlers_have_all_events_when_the_block_has_ended(storage: Storag
     assert ledger.events == [Paid(7)] * 3
 
 
+async def test_a_handler_that_runs_when_the_block_ends_comes_to_its_end(storage: Storage) -> None:
+    begun, may_end = anyio.Event(), anyio.Event()
+    ended: list[Paid] = []
+
+    async def slow(event: Paid) -> None:
+        begun.set()
+        await may_end.wait()
+        ended.append(event)
+
+    async def leave() -> None:
+        async with made(storage, JourneySaga, Ledger(), events=EventMap(publish=False).bind(Paid, slow)) as mediator:
+            await mediator.run(Journey())
+            await begun.wait()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(leave)
+        await begun.wait()
+        await anyio.wait_all_tasks_blocked()
+        may_end.set()
+    assert ended == [Paid(7)]
+    assert isinstance(storage, Outbox)
+    assert (await storage.outbox_lag()).waiting == 0
+
+
+async def test_a_block_that_ends_at_once_is_left_at_once(storage: Storage) -> None:
+    with anyio.fail_after(10):
+        async with made(storage, JourneySaga, Ledger(), events=handled()):
+            pass
+
+
 async def test_without_the_block_they_have_them_when_the_call_returns(storage: Storage) -> None:
     ledger = Ledger()
     mediator = made(storage, JourneySaga, ledger, events=handled())

@@ -51,11 +51,12 @@ class Lane:
     retry: Retry
     poll: float
     _bell: anyio.Event = field(factory=anyio.Event, init=False)
+    _drains: bool = field(default=False, init=False)
 
     async def run(self) -> None:
-        """Deliver until this is cancelled. Raises `StorageClosed`; other errors of the store are waited out."""
+        """Deliver until `drain` is called. Raises `StorageClosed`; other errors of the store are waited out."""
         failures = 0
-        while True:
+        while not self._drains:
             try:
                 found = await self.round()
             except StorageClosed:
@@ -63,11 +64,11 @@ class Lane:
             except StorageError as error:
                 failures += 1
                 logger.warning("events for %s cannot be delivered at the moment: %s", self.destination, error)
-                await anyio.sleep(min(self.poll * 2**failures, max(self.poll, MAX_BACKOFF)))
+                await self._pause(min(self.poll * 2**failures, max(self.poll, MAX_BACKOFF)))
                 continue
             failures = 0
             if not found:
-                await self._pause()
+                await self._pause(self.poll)
 
     async def round(self) -> int:
         """Deliver what is due, up to a batch of it. Returns how many deliveries that were, whatever became of them."""
@@ -88,8 +89,15 @@ class Lane:
         """Have it look now."""
         self._bell.set()
 
-    async def _pause(self) -> None:
-        with move_on_after(self.poll):
+    def drain(self) -> None:
+        """Lease nothing more, and have `run` return once what is under way has ended."""
+        self._drains = True
+        self.wake()
+
+    async def _pause(self, seconds: float) -> None:
+        if self._drains:
+            return
+        with move_on_after(seconds):
             await self._bell.wait()
 
     async def _settle(self, deliveries: Sequence[Delivery], results: Results) -> None:

@@ -78,15 +78,19 @@ class EventRelay:
         self._handler_timeout = handler_timeout
         self._retry = retry
         self._poll = poll
+        self._running: list[Lane] = []
+        self._drains = False
         self._closed: StorageClosed | None = None
 
     async def run(self) -> None:
-        """Deliver events until this is cancelled. What is under way then is given back.
+        """Deliver events until `drain` is called, or this is cancelled: what is under way then is given back.
 
         Raises `StorageClosed` if the storage was closed. Other errors of the store, and of brokers, are waited out.
         """
         self._closed = None
-        lanes = self._lanes()
+        self._running = lanes = self._lanes()
+        if self._drains:  # it may be told before it begins
+            self.drain()
         stop_watching = self._outbox.watch_events(in_own_loop(partial(_wake, lanes)))
         try:
             async with create_task_group() as group:
@@ -94,8 +98,15 @@ class EventRelay:
                     group.start_soon(self._serve, lane, group.cancel_scope.cancel)
         finally:
             stop_watching()
+            self._running, self._drains = [], False
         if self._closed is not None:
             raise self._closed  # not from inside, where the task group would wrap it
+
+    def drain(self) -> None:
+        """Take up nothing more, let what is under way end, and have `run` return, also one that is about to begin."""
+        self._drains = True
+        for lane in self._running:
+            lane.drain()
 
     async def deliver_due(self) -> int:
         """Try everything that is due once, and return how many deliveries that were. For jobs, tests and shutdowns.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+import anyio
 from anyio import CancelScope, get_cancelled_exc_class
 
 from anysaga._errors import StorageClosed, StorageError
@@ -51,6 +52,7 @@ class Deliveries:
         if self._publisher is not None:
             await self._publisher.open()
         self._scope = CancelScope()  # here, so that `stop` may come before `run`
+        self._ended = anyio.Event()
 
     async def run(self) -> None:
         """Deliver events as they come, until `stop` is called or the storage was closed."""
@@ -61,6 +63,16 @@ class Deliveries:
                 await self._relay.run()
             except StorageClosed as error:
                 logger.warning("no more events are delivered: %s", error)
+            finally:
+                self._ended.set()
+
+    async def finish(self) -> None:
+        """Let what is under way end, then try once all that is due."""
+        if self._relay is None:
+            return
+        self._relay.drain()
+        await self._ended.wait()
+        await self.flush()
 
     def stop(self) -> None:
         """End `run`."""

@@ -191,7 +191,7 @@ class SagaMediator:
             with move_on_after(self._drain_timeout):
                 while self._drives:
                     await next(iter(self._drives)).ended.wait()  # noqa: ASYNC102 - a cancellation may end it
-                await self._deliveries.flush()  # noqa: ASYNC102 - the same
+                await self._deliveries.finish()  # noqa: ASYNC102 - the same
         finally:
             for drive in self._drives:
                 drive.stop()
