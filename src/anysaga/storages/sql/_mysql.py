@@ -45,6 +45,7 @@ class MySQLDatabase(ServerDatabase):
             raise StorageUnavailable(self.address, "another process is still creating its tables")
         try:
             yield
+            connection.exec_driver_sql("COMMIT")  # while the lock is held: who comes next must see what was done
         finally:
             connection.scalar(sa.select(sa.func.release_lock(_LOCK)))
 
