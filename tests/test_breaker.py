@@ -366,7 +366,7 @@ async def test_the_saga_s_own_time_limit_says_nothing_about_the_service(storage:
     breaker = CircuitBreaker(fail_max=1)
     part = Fallback(Book("a", did, act=for_ever), Book("b", did), circuit_breaker=breaker)
     with pytest.raises(SagaTimeout):
-        await trip_of(storage, part, timeout=0.05).run(Trip())
+        await trip_of(storage, part, timeout=0.3).run(Trip())
     assert breaker.circuit("trip:1/primary").failures == 0
 
 

@@ -37,6 +37,7 @@ from anysaga._errors import (
     OperationRefused,
     PivotPassed,
     PublishFailed,
+    RunnerMisused,
     SagaAbandoned,
     SagaAlreadyRunning,
     SagaCompensated,
@@ -52,6 +53,7 @@ from anysaga._errors import (
     StorageError,
     StorageRefused,
     StorageUnavailable,
+    StrayCancellation,
     TransactionMisused,
     UnfinishedSagaWarning,
 )
@@ -169,6 +171,13 @@ MESSAGES: list[tuple[Exception, str]] = [
         ),
     ),
     (
+        StrayCancellation("step 'ChargePayment' of saga 'order' (order-17)"),
+        (
+            "step 'ChargePayment' of saga 'order' (order-17) ended with a cancellation, though nobody cancelled it: "
+            "a task or a future that it awaited was cancelled. Catch that where it is awaited, or do not cancel it"
+        ),
+    ),
+    (
         PivotPassed("order", "order-17", "ChargePayment"),
         (
             "saga 'order' (order-17) has passed its pivot 'ChargePayment' and cannot be undone: "
@@ -221,6 +230,10 @@ MESSAGES: list[tuple[Exception, str]] = [
             "saga 'order' (order-17) is not driven to its end here, since the mediator is closed: "
             "resume() it by its id, or let recover() or a worker finish it"
         ),
+    ),
+    (
+        RunnerMisused("BlockingRunner", "is used outside its `with`", "write `with BlockingRunner(...) as runner:`"),
+        "BlockingRunner is used outside its `with`: write `with BlockingRunner(...) as runner:`",
     ),
     (
         TransactionMisused("order", "was used outside its `async with`"),
@@ -311,6 +324,7 @@ ALSO: dict[type[Exception], type[Exception]] = {
     StepTimeout: TimeoutError,
     StorageClosed: RuntimeError,
     StorageRefused: ValueError,
+    RunnerMisused: RuntimeError,
     TransactionMisused: RuntimeError,
 }
 

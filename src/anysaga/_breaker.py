@@ -13,6 +13,7 @@ from typing import ClassVar, Self, TypeAlias
 from anyio import get_current_task
 
 from anysaga import _circuit
+from anysaga._arguments import is_number
 from anysaga._attempts import Attempt, Cell, Change, SharedAttempt, change_shared
 from anysaga._circuit import Circuit, CircuitState, End, Limits
 from anysaga._errors import InvalidArgument
@@ -218,11 +219,7 @@ def _store(circuits: CircuitStore | None) -> CircuitStore:
 def _check(fail_max: object, reset_timeout: object, exclude: object) -> None:
     if type(fail_max) is not int or fail_max < 1:
         raise InvalidArgument("fail_max", fail_max, "it is a whole number of failures, 1 or more")
-    if (
-        isinstance(reset_timeout, bool)
-        or not isinstance(reset_timeout, int | float)
-        or not 0 < reset_timeout < _LONGEST_RESET
-    ):
+    if not is_number(reset_timeout) or not 0 < reset_timeout < _LONGEST_RESET:
         raise InvalidArgument("reset_timeout", reset_timeout, "it is a number of seconds above 0")
     if not isinstance(exclude, tuple) or not all(_may_exclude(one) for one in exclude):
         raise InvalidArgument("exclude", exclude, "give a tuple of exception types, or of functions of an exception")

@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
+from anysaga._arguments import is_number
 from anysaga._compilation import (
     Compiler,
     is_step,
@@ -254,7 +255,7 @@ def _accepts(wanted: Any, context_type: Any) -> bool:
 def _span_problems(name: str, value: object) -> Iterator[str]:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+    if not is_number(value) or not math.isfinite(value) or value <= 0:
         yield f"{name}={value!r} must be a number of seconds greater than 0"
 
 

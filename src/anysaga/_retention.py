@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from anyio.lowlevel import checkpoint
 
+from anysaga._arguments import check_counts
 from anysaga._errors import InvalidArgument
 from anysaga._records import SagaState
 from anysaga.abc import Storage
@@ -22,7 +23,7 @@ async def purge(
 
     They go in transactions of up to `batch` sagas each, the oldest first, so that other writers come between. Being
     cancelled stops between two of them. Age goes by the clock of this host. Live and parked sagas are never forgotten,
-    and neither are events that are still to be delivered.
+    and neither are those whose events are still to be delivered, or are dead letters.
 
     Raises `InvalidArgument` for a state that is no end, an age below 0, or a batch below 1; `StorageError`.
 
@@ -31,8 +32,7 @@ async def purge(
     seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
     if not seconds >= 0:
         raise InvalidArgument("older_than", older_than, "it is a timedelta, or a number of seconds, of 0 or more")
-    if type(batch) is not int or batch < 1:
-        raise InvalidArgument("batch", batch, "give a whole number, 1 or more")
+    check_counts(batch=batch)
     before = int((time.time() - seconds) * 1_000_000)
     chosen = frozenset(states)
     forgotten = 0

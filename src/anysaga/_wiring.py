@@ -7,7 +7,7 @@ import typing
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import cache
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 from attrs import define, field
 
@@ -41,13 +41,16 @@ class MappingContainer:
 
     def scope(self) -> AbstractAsyncContextManager[Scope]:
         """Open a scope that makes its own instances."""
-        return _MappingScope(self.factories)
+        return _MappingScope(self.factories) if self.factories else _EMPTY
 
 
 @define(eq=False, repr=False)
-class _MappingScope(AbstractAsyncContextManager["_MappingScope"]):
+class _MappingScope:
     factories: Factories
     _made: dict[type, Any] = field(factory=dict)
+
+    async def __aenter__(self) -> Self:
+        return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Nothing to close: factories make plain objects."""
@@ -67,6 +70,9 @@ class _MappingScope(AbstractAsyncContextManager["_MappingScope"]):
             raise NotProvided(_name(wanted), "somebody")
         made = factory()
         return await made if inspect.isawaitable(made) else made
+
+
+_EMPTY = _MappingScope({})  # it makes nothing, so all sagas may share it
 
 
 def container_of(given: GivenContainer | None) -> Container:
