@@ -16,19 +16,19 @@ from anysaga._snapshot import error_in_words
 class LiveContext:
     """The object that acts and undos receive.
 
-    `equals` is the JSON text that the object is known to be equal to, or None while nobody knows. `where` is how
-    messages name the object.
+    `equals` is the JSON text that the object is known to be equal to, or None while nobody knows.
     """
 
     definition: Definition
     value: Any
     equals: str | None = None
-    where: str = field(init=False)
     _shown: bool = field(default=False, init=False)
     _secrets_before: tuple[str, ...] = field(default=(), init=False)
 
-    def __attrs_post_init__(self) -> None:
-        self.where = f"the context of saga {self.definition.name!r}"
+    @property
+    def where(self) -> str:
+        """How messages name the object."""
+        return self.definition.context_name
 
     def encode(self) -> str:
         """The object as it is now. Raises `NotStorable`."""

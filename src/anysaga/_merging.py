@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 
+from anysaga._snapshot import dumps
+
 _WHOLE = ""
 """The only field of a context that is no object."""
 
@@ -48,8 +50,4 @@ def _changes(before: dict[str, str], after: dict[str, str]) -> dict[str, str | N
 def _fields(text: str) -> dict[str, str]:
     """Names and values, both as JSON text: in JSON, unlike in Python, 1, 1.0 and true are three values."""
     value = json.loads(text)
-    return {_json(name): _json(each) for name, each in value.items()} if isinstance(value, dict) else {_WHOLE: text}
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return {dumps(name): dumps(each) for name, each in value.items()} if isinstance(value, dict) else {_WHOLE: text}

@@ -12,5 +12,5 @@ def encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Has the codecs of this test write with orjson, or as if it were not installed."""
     monkeypatch.setattr(_codec, "_codecs", {})
     if request.param == "json":
-        monkeypatch.setattr(_codec, "quick_dumps", lambda: _text.dumps)
+        monkeypatch.setattr(_codec, "quick_dumps", lambda: _text.dumps_bytes)
     return str(request.param)

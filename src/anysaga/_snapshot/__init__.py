@@ -16,4 +16,5 @@ from ._secrets import error_in_words as error_in_words
 from ._secrets import redact as redact
 from ._secrets import secret as secret
 from ._text import digest as digest
+from ._text import dumps as dumps
 from ._text import fit_error as fit_error

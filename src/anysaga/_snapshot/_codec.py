@@ -10,10 +10,20 @@ from anysaga._errors import NotReadable, NotStorable
 
 from ._converter import Hooks
 from ._fields import fields_of, has_fields, hidden_state
-from ._misfit import TOO_DEEP, Misfit, Write, type_name
+from ._misfit import TOO_DEEP, Misfit, Read, Write, type_name
 from ._records import refill
 from ._secrets import find_secrets, has_secrets, is_marked
-from ._text import NUL_ESCAPED, check_characters, dumps, loads, quick_dumps, read_text, write_text
+from ._text import (
+    NUL_ESCAPED,
+    SHORT,
+    check_limits,
+    dumps_bytes,
+    has_odd_characters,
+    loads,
+    quick_dumps,
+    read_text,
+    write_text,
+)
 
 T = TypeVar("T")
 
@@ -34,7 +44,8 @@ class Codec(Generic[T]):
         hooks = Hooks(hurry=True)
         self._kind = kind
         self._write = hooks.writer(kind)
-        self._dumps = dumps if hooks.has_floats else quick_dumps()
+        self._spared = hooks.spared(kind)
+        self._dumps = dumps_bytes if hooks.has_floats else quick_dumps()
         self._read = hooks.reader(kind)
         self._all_secret = is_marked(kind)
         self.has_secrets = has_secrets(kind)
@@ -44,8 +55,12 @@ class Codec(Generic[T]):
     def encode(self, value: T, /, *, where: str) -> str:
         """JSON text of a value, at most `MAX_CONTEXT_BYTES` bytes and `MAX_NESTING` levels. Raises `NotStorable`."""
         try:
-            text = write_text(self._write(value), self._dumps)
-            return text if text.isascii() and NUL_ESCAPED not in text else check_characters(text)
+            plain = value if value.__class__ in self._spared else self._write(value)
+            text = self._dumps(plain).decode()
+            if len(text) > SHORT:
+                check_limits(text, plain)
+            if NUL_ESCAPED not in text:
+                return text
         except Exception:  # noqa: BLE001, S110 - what it was is found out with care, and outside of this `except`
             pass
         return self._encode_with_care(value, where)
@@ -57,7 +72,7 @@ class Codec(Generic[T]):
     def _encode_with_care(self, value: T, where: str) -> str:
         """The same, with a look at each single value: says where the trouble is, or that there is none."""
         try:
-            return write_text(self._write_with_care(value), dumps)
+            return write_text(self._write_with_care(value))
         except Exception as error:  # noqa: BLE001 - as above
             path, reason = _explain(error)
         raise NotStorable(where + path, reason)
@@ -65,7 +80,20 @@ class Codec(Generic[T]):
     def decode(self, text: str, /, *, where: str) -> T:
         """The value of a JSON text that `encode` wrote. Raises `NotReadable`; imports and calls nothing it names."""
         try:
-            value: T = self._read(read_text(text, loads))
+            if not has_odd_characters(text):
+                value: T = self._read(read_text(text, loads))
+                return value
+        except Exception:  # noqa: BLE001, S110 - as in `encode`
+            pass
+        return self._decode_with_care(text, where)
+
+    @cached_property
+    def _read_with_care(self) -> Read:
+        return Hooks().reader(self._kind)
+
+    def _decode_with_care(self, text: str, where: str) -> T:
+        try:
+            value: T = self._read_with_care(read_text(text, loads))
         except Exception as error:  # noqa: BLE001 - a property, a default or a hash of the user's may raise anything
             path, reason = _explain(error)
         else:

@@ -25,8 +25,13 @@ class Hooks(Protocol):
 
     def reader(self, kind: Any, /) -> Read: ...
 
+    @property
+    def in_a_hurry(self) -> bool:
+        """Whether a hook may raise anything, without a path, for a value that does not fit."""
+        ...
+
     def spared(self, kind: Any, /) -> frozenset[type]:
-        """Classes whose values `writer(kind)` gives back as they are, so that those who hurry need not call it."""
+        """Classes whose values both hooks of `kind` give back as they are, so that those who hurry call none."""
         ...
 
 
@@ -41,7 +46,7 @@ def write_list(kind: Any, hooks: Hooks) -> Write:
 
 
 def read_list(kind: Any, hooks: Hooks) -> Read:
-    return _list_reader(list, hooks.reader(_part(kind)))
+    return _list_reader(list, hooks.reader(_part(kind)), hooks.spared(_part(kind)))
 
 
 def is_set(kind: Any) -> bool:
@@ -63,7 +68,7 @@ def write_set(kind: Any, hooks: Hooks) -> Write:
 
 def read_set(kind: Any, hooks: Hooks) -> Read:
     make = get_origin(kind) or kind
-    read_parts = _list_reader(make, hooks.reader(_part(kind)))
+    read_parts = _list_reader(make, hooks.reader(_part(kind)), hooks.spared(_part(kind)))
 
     def read_hook(plain: Any, _: Any = None) -> Any:
         value = read_parts(plain)
@@ -94,7 +99,7 @@ def write_tuple(kind: Any, hooks: Hooks) -> Write:
 def read_tuple(kind: Any, hooks: Hooks) -> Read:
     parts = _tuple_parts(kind)
     if parts is None:
-        return _list_reader(tuple, hooks.reader(_part(kind)))
+        return _list_reader(tuple, hooks.reader(_part(kind)), hooks.spared(_part(kind)))
     return fixed_reader(tuple, [hooks.reader(part) for part in parts], tuple)
 
 
@@ -173,9 +178,9 @@ def write_dict(kind: Any, hooks: Hooks) -> Write:
 
 def read_dict(kind: Any, hooks: Hooks) -> Read:
     key_kind, value_kind = _dict_parts(kind)
-    read_key, read = hooks.reader(key_kind), hooks.reader(value_kind)
+    read_key, read, items = hooks.reader(key_kind), hooks.reader(value_kind), hooks.spared(value_kind)
     if bare(key_kind) is not str:
-        read_pairs = _list_reader(list, fixed_reader(tuple, [read_key, read], tuple))
+        read_pairs = _list_reader(list, fixed_reader(tuple, [read_key, read], tuple), frozenset())
 
         def read_as_pairs(plain: Any, _: Any = None) -> dict[Any, Any]:
             value = dict(read_pairs(plain))
@@ -189,7 +194,7 @@ def read_dict(kind: Any, hooks: Hooks) -> Read:
         if plain.__class__ is not dict:
             raise unexpected("dict", plain)
         try:
-            return {read_key(key): read(item) for key, item in plain.items()}
+            return {read_key(key): item if item.__class__ in items else read(item) for key, item in plain.items()}
         except Misfit as misfit:
             raise misfit.under("[]") from None
 
@@ -197,9 +202,17 @@ def read_dict(kind: Any, hooks: Hooks) -> Read:
 
 
 def _list_writer(cls: Any, write: Write, spared: frozenset[type]) -> Write:
+    (only,) = spared if len(spared) == 1 else (None,)
+
     def write_hook(value: Any) -> list[Any]:
         if not isinstance(value, cls):
             raise unexpected(cls.__name__, value)
+        if only is not None:
+            for part in value:
+                if part.__class__ is not only:
+                    break
+            else:
+                return [*value]
         try:
             return [part if part.__class__ in spared else write(part) for part in value]
         except Misfit as misfit:
@@ -208,12 +221,12 @@ def _list_writer(cls: Any, write: Write, spared: frozenset[type]) -> Write:
     return write_hook
 
 
-def _list_reader(make: Callable[[list[Any]], Any], read: Read) -> Read:
+def _list_reader(make: Callable[[list[Any]], Any], read: Read, spared: frozenset[type]) -> Read:
     def read_hook(plain: Any, _: Any = None) -> Any:
         if plain.__class__ is not list:
             raise unexpected("list", plain)
         try:
-            parts = [read(part) for part in plain]
+            parts = [part if part.__class__ in spared else read(part) for part in plain]
         except Misfit as misfit:
             raise misfit.under("[]") from None
         return parts if make is list else make(parts)

@@ -20,13 +20,14 @@ from ._misfit import Read, Write
 class Hooks:
     """The hooks of one codec. Not shared between codecs, so that a type that fails leaves nothing half-made behind.
 
-    Those in a hurry leave it to the caller to look for characters that no store takes, in the whole text at once.
+    Those in a hurry leave it to the caller to look for characters that no store takes, in the whole text at once, and
+    to find out what does not fit and where, with hooks that take their time.
     `has_floats` tells, once a writer is made, whether what it writes may have floats.
     """
 
     def __init__(self, *, hurry: bool = False) -> None:
         self.has_floats = False
-        self._hurry = hurry
+        self.in_a_hurry = hurry
         self._converter = Converter()
         self._open: dict[tuple[str, Any], Callable[..., Any]] = {}
         for leaf, (write, read) in LEAVES.items():
@@ -51,9 +52,9 @@ class Hooks:
         return self._converter.get_structure_hook(kind)
 
     def spared(self, kind: Any, /) -> frozenset[type]:
-        """Classes whose values the writer of `kind` would give back as they are. None without hurry."""
+        """Classes whose values the writer and the reader of `kind` would give back as they are. None without hurry."""
         kind = bare(kind)
-        if not self._hurry:
+        if not self.in_a_hurry:
             return frozenset()
         return _unions.spared_in_union(kind, self) if _unions.is_union(kind) else AS_THEY_ARE.get(kind, frozenset())
 

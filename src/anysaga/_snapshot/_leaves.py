@@ -207,10 +207,12 @@ LEAVES: MappingProxyType[type, tuple[Write, Read]] = MappingProxyType(
 )
 
 
-AS_THEY_ARE: MappingProxyType[type, frozenset[type]] = MappingProxyType(
-    {cls: frozenset({cls}) for cls in (str, int, bool, type(None))}
+_NATIVE = (str, int, bool, type(None))
+
+AS_THEY_ARE: MappingProxyType[Any, frozenset[type]] = MappingProxyType(
+    {cls: frozenset({cls}) for cls in _NATIVE} | {any_: frozenset(_NATIVE) for any_ in (Any, object)}
 )
-"""Leaves whose own values are written as they are. Characters of a str are then for somebody else to check."""
+"""By type, the classes of values that are written and read as they are. Others check the characters of a str."""
 
 
 def is_enum(kind: Any) -> bool:

@@ -20,6 +20,7 @@ import attrs
 
 from ._collections import Hooks, fixed_reader, fixed_writer
 from ._fields import Field, fields_of
+from ._flat import flat_reader, flat_writer
 from ._misfit import Misfit, Read, Write, under, unexpected
 from ._secrets import is_secret
 
@@ -33,7 +34,9 @@ def write_class(kind: Any, hooks: Hooks) -> Write:
     cls: Any = get_origin(kind) or kind
     if cls.__new__ is not object.__new__:
         raise Misfit(f"{cls.__name__} has a __new__ of its own, so it could not be read back")
-    writers = [(name, write, hooks.spared(kind)) for name, kind, write in _writers(kind, hooks)]
+    if hooks.in_a_hurry:
+        return flat_writer(cls, [(name, write, hooks.spared(kind)) for name, kind, write in _writers(kind, hooks)])
+    writers = [(name, write) for name, _, write in _writers(kind, hooks)]
 
     def write_hook(value: Any) -> dict[str, Any]:
         if value.__class__ is not cls:
@@ -41,9 +44,8 @@ def write_class(kind: Any, hooks: Hooks) -> Write:
         plain: dict[str, Any] = {}
         name = ""
         try:
-            for name, write, spared in writers:
-                part = getattr(value, name)
-                plain[name] = part if part.__class__ in spared else write(part)
+            for name, write in writers:
+                plain[name] = write(getattr(value, name))
         except Misfit as misfit:
             raise misfit.under(f".{name}") from None
         except AttributeError:
@@ -79,7 +81,10 @@ def read_class(kind: Any, hooks: Hooks) -> Read:
             _set(value, _HASH_CACHE, None)
         return value
 
-    return read_hook
+    if not hooks.in_a_hurry or hash_cached:
+        return read_hook
+    parts = [(field.name, hooks.reader(field.kind), hooks.spared(field.kind)) for field in fields_of(kind)]
+    return flat_reader(cls, parts, read_hook)
 
 
 def _missing(_: Any) -> Any:

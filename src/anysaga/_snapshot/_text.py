@@ -12,10 +12,11 @@ from typing import Any, NoReturn, Protocol
 from anysaga._errors import NotReadable
 from anysaga._records import MAX_CONTEXT_BYTES, MAX_ERROR_BYTES, MAX_NESTING
 
-from ._misfit import NOT_FINITE, NUL, SURROGATE, TOO_BIG, TOO_DEEP, TOO_LONG_NUMBER, Misfit
+from ._misfit import NOT_FINITE, TOO_BIG, TOO_DEEP, TOO_LONG_NUMBER, Misfit
 
 CUT_MARK = " [cut]"
 NUL_ESCAPED = "\\u0000"
+SHORT = 2 * MAX_NESTING  # a text of so many characters is neither too big nor nested too deeply
 
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -30,30 +31,22 @@ _canonical = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=Tru
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
-def write_text(plain: Any, dumps: Any) -> str:
+def write_text(plain: Any) -> str:
     """JSON text of plain values, within the limits of size and nesting, or `Misfit`."""
     try:
-        text: str = dumps(plain)
+        text = dumps(plain)
     except ValueError:
         # Hooks have refused NaN, so what is left is the limit on the digits of an int.
         raise Misfit(TOO_LONG_NUMBER) from None
-    if len(text) * 4 > MAX_CONTEXT_BYTES:
-        check_size(text)
+    check_limits(text, plain)
+    return text
+
+
+def check_limits(text: str, plain: Any) -> None:
+    """Raise `Misfit` for plain values that are nested too deeply, or whose text is too big."""
+    check_size(text)
     if text.count("[") + text.count("{") > MAX_NESTING:
         _check_nesting(plain)
-    return text
-
-
-def check_characters(text: str) -> str:
-    """The text, if it surely has neither a NUL character nor a lone surrogate. The `Misfit` may be a false alarm."""
-    if NUL_ESCAPED in text:
-        raise Misfit(NUL)
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise Misfit(SURROGATE) from None
-    return text
 
 
 def read_text(text: str, loads: Any) -> Any:
@@ -75,6 +68,11 @@ def dumps(plain: Any) -> str:
     return "".join(_encode(plain, 0))
 
 
+def dumps_bytes(plain: Any) -> bytes:
+    """The same text in UTF-8. Raises `UnicodeEncodeError` for a lone surrogate."""
+    return dumps(plain).encode()
+
+
 def _make_encode() -> Callable[[Any, int], Iterable[str]]:
     """The encoder in C, made once: `JSONEncoder.encode` makes one a call, which costs as much as the work itself."""
     make: Any = getattr(json.encoder, "c_make_encoder", None)
@@ -90,29 +88,32 @@ def _make_encode() -> Callable[[Any, int], Iterable[str]]:
 _encode = _make_encode()
 
 
-def quick_dumps() -> Callable[[Any], str]:
-    """A `dumps` for values without floats: with orjson, where it is installed, and the same text to the letter.
+def quick_dumps() -> Callable[[Any], bytes]:
+    """`dumps_bytes` for values without floats: that of orjson, where it is installed, the same text to the letter.
 
-    orjson writes exponents of floats, and NaN, in its own way. What it refuses, `dumps` writes, or refuses in its own
-    words. Reading stays with `loads`, since orjson turns ints of more than 64 bits into floats; and it is seldom.
+    orjson writes exponents of floats, and NaN, in its own way; it raises for lone surrogates, and for ints of more
+    than 64 bits. Reading stays with `loads`, since orjson turns such ints into floats; and it is seldom.
     """
     try:
         import orjson  # noqa: PLC0415 - optional, and `import anysaga` is to import no such thing
     except ImportError:
-        return dumps
+        return dumps_bytes
+    return orjson.dumps
 
-    def quick(plain: Any) -> str:
-        try:
-            return orjson.dumps(plain).decode()
-        except orjson.JSONEncodeError:
-            return dumps(plain)
 
-    return quick
+def has_odd_characters(text: str) -> bool:
+    """Whether the strings in JSON text may have characters that no store takes, so that each must be looked at."""
+    return "\\u" in text or not (text.isascii() or _UNWRITABLE.search(text) is None)
 
 
 def loads(text: str) -> Any:
     """The plain values of JSON text."""
-    return _decoder.decode(text)
+    try:
+        plain, end = _decoder.scan_once(text, 0)  # type: ignore[attr-defined]  # typeshed leaves it out
+    except StopIteration:
+        plain, end = None, -1
+    # Ours has nothing around it, and `decode` looks for that with regular expressions. Of any other text it knows more.
+    return plain if end == len(text) else _decoder.decode(text)
 
 
 def check_size(text: str) -> None:
