@@ -260,6 +260,10 @@ class Claim:
         self.lost = True
         self._tell()
 
+    def forget_log(self) -> None:
+        """Keep only the summary of the record: somebody has taken up the saga, which may be long in flight."""
+        self.record = SagaRecord(self.record.summary, "", "", "")
+
     def _tell(self) -> None:
         while True:
             try:
@@ -322,7 +326,7 @@ class Write:
     @property
     def has_events(self) -> bool:
         """Whether events are due once this is durable."""
-        if self.frees_held:
+        if self.held and self.frees_held:  # the quick question first: this is asked at every commit
             return True
         for entry in self.entries:  # noqa: SIM110 - as in `settles`
             if entry.events:

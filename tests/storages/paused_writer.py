@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 from typing import Any
@@ -28,6 +29,7 @@ async def main(address: str, prefix: str, lease: float) -> None:
             signal.raise_signal(stops.pop())  # to this thread: it must not come to the commit before it stops
 
     operations.release = release_and_stop
+    storage._core.writer._good_at = -math.inf  # as after a while: else it may be a statement without a transaction
     for _ in range(3):  # as the journal sends a write again of which nothing was heard
         try:
             await storage.record(write(claim, entry(2, EntryKind.DONE)))

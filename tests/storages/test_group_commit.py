@@ -29,13 +29,18 @@ class Commits:
     def __init__(self, storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
         database = storage._core.database
-        begin = database.begin
+        begin, single = database.begin, database.single
+
+        def counted_single(connection: sa.Connection) -> AbstractContextManager[object]:
+            self.count += 1
+            return single(connection)
 
         def counted(connection: sa.Connection, *, writes: bool) -> AbstractContextManager[object]:
             self.count += writes
             return begin(connection, writes=writes)
 
         monkeypatch.setattr(database, "begin", counted)
+        monkeypatch.setattr(database, "single", counted_single)
 
 
 @pytest.fixture(params=["sqlite", "sqlite+aiosqlite"])

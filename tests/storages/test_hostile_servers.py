@@ -20,12 +20,6 @@ from anysaga.testing._storage._harness import created, entry, write
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="module", params=["asyncio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """One loop is enough: what a server refuses, it refuses the storage's own threads."""
-    return str(request.param)
-
-
 PASSWORD = "a-password-of-nobody"  # noqa: S105 - the test server's own
 
 
@@ -273,8 +267,8 @@ def _forget_all(server: Server, connection: sa.Connection) -> int:
 # Pools
 
 
-def _pool_of_one(server: Server) -> sa.Engine:
-    return sa.create_engine(server.engine.url, pool_size=1, max_overflow=0, pool_timeout=0.05)
+def _pool_of_one(server: Server, *, wait: float) -> sa.Engine:
+    return sa.create_engine(server.engine.url, pool_size=1, max_overflow=0, pool_timeout=wait)
 
 
 @define
@@ -306,7 +300,7 @@ class Charge(Reserve):
 
 async def test_a_pool_of_one_connection_is_enough(server: Server, tables: None) -> None:
     """The storage's own connections are not the pool's any more."""
-    engine = _pool_of_one(server)
+    engine = _pool_of_one(server, wait=30)
     async with _store(server, engine) as storage:
         result = await Saga[Order](name="order", steps=[Reserve, Charge()], storage=storage).run(Order(), saga_id="o")
         assert result.state is SagaState.COMPLETED
@@ -316,7 +310,7 @@ async def test_a_pool_of_one_connection_is_enough(server: Server, tables: None) 
 
 
 async def test_an_exhausted_pool_is_unavailable_until_there_is_room(server: Server, tables: None) -> None:
-    engine = _pool_of_one(server)
+    engine = _pool_of_one(server, wait=0.5)
     async with _store(server, engine) as storage:
         with engine.connect(), pytest.raises(StorageUnavailable, match="QueuePool limit"):
             await created(storage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
@@ -11,8 +12,8 @@ import anyio
 import pytest
 import sqlalchemy as sa
 from attrs import define
-from lossy_proxy import LossyProxy
 from server_stores import Server
+from tcp_proxy import TcpProxy
 
 from anysaga import Saga, SagaState, Step, recover_saga
 from anysaga._errors import StorageUnavailable
@@ -24,6 +25,8 @@ from anysaga.testing._storage._harness import created, entry, freed, write
 pytestmark = pytest.mark.anyio
 
 COMMIT = re.compile(rb"COMMIT(?!TED)")
+STATEMENT = re.compile(rb'entries":')
+"""The values of a statement that is a transaction of its own."""
 
 LEASE = 3.0
 """Seconds: so long that a busy machine does not itself look like a client that hangs."""
@@ -35,15 +38,9 @@ Twice the limit of a transaction, and once that of connecting, which a store wit
 """
 
 
-@pytest.fixture(scope="module", params=["trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """One loop is enough: connections break in the storage's own threads."""
-    return str(request.param)
-
-
 @pytest.fixture
-def proxy(server: Server) -> Iterator[LossyProxy]:
-    with LossyProxy(_place(server.engine.url)) as proxy:
+def proxy(server: Server) -> Iterator[TcpProxy]:
+    with TcpProxy(_place(server.engine.url)) as proxy:
         yield proxy
 
 
@@ -54,16 +51,21 @@ def _place(url: sa.URL) -> tuple[str, int] | str:
 
 
 @pytest.fixture
-async def storage(server: Server, tables: None, proxy: LossyProxy) -> AsyncIterator[SQLAlchemyStorage]:
+async def storage(server: Server, tables: None, proxy: TcpProxy) -> AsyncIterator[SQLAlchemyStorage]:
     async with _store(server, proxy) as storage:
         storage._lease.stop()
         yield storage
         proxy.come_back()
 
 
-def _store(server: Server, proxy: LossyProxy) -> SQLAlchemyStorage:
+def _store(server: Server, proxy: TcpProxy) -> SQLAlchemyStorage:
     url = server.url.set(host="127.0.0.1", port=proxy.port).difference_update_query(["host"])
     return SQLAlchemyStorage(url, table_prefix=server.prefix, lease=LEASE)
+
+
+def _cool(storage: SQLAlchemyStorage) -> None:
+    """Have the next batch in a transaction, as after a while: else it may be one statement."""
+    storage._core.writer._good_at = -math.inf
 
 
 def _lanes(storage: SQLAlchemyStorage) -> list[Lane]:
@@ -116,6 +118,7 @@ async def test_a_connection_killed_in_the_middle_of_a_transaction_begins_it_anew
         record_hopefully(connection, *arguments)
         _own_number(server, connection)
 
+    _cool(storage)
     monkeypatch.setattr(storage._core.operations, "release", kill_once)  # what comes last in each batch
     await storage.record(write(claims[0], entry(2, EntryKind.DONE)))
     assert killed
@@ -126,11 +129,12 @@ async def test_a_connection_killed_in_the_middle_of_a_transaction_begins_it_anew
 
 
 async def test_a_commit_that_did_not_arrive_changes_nothing_and_is_sent_again(
-    server: Server, storage: SQLAlchemyStorage, proxy: LossyProxy
+    server: Server, storage: SQLAlchemyStorage, proxy: TcpProxy
 ) -> None:
     claim = await created(storage)
     done = write(claim, entry(2, EntryKind.DONE))
     proxy.cut_at(COMMIT)
+    _cool(storage)
     with pytest.raises(StorageUnavailable):
         await storage.record(done)
     assert _stored(server) == [("RUNNING", 1, 1)]
@@ -139,11 +143,12 @@ async def test_a_commit_that_did_not_arrive_changes_nothing_and_is_sent_again(
 
 
 async def test_a_commit_whose_answer_was_lost_is_known_when_it_is_sent_again(
-    server: Server, storage: SQLAlchemyStorage, proxy: LossyProxy
+    server: Server, storage: SQLAlchemyStorage, proxy: TcpProxy
 ) -> None:
     claim = await created(storage)
     done = write(claim, entry(2, EntryKind.DONE))
     proxy.lose_answer_to(COMMIT)
+    _cool(storage)
     with pytest.raises(StorageUnavailable):
         await storage.record(done)
     assert _stored(server) == [("RUNNING", 2, 2)]
@@ -151,24 +156,25 @@ async def test_a_commit_whose_answer_was_lost_is_known_when_it_is_sent_again(
     assert _stored(server) == [("RUNNING", 2, 2)]
 
 
-@pytest.mark.parametrize("harm", [LossyProxy.cut_at, LossyProxy.lose_answer_to], ids=["not-arrived", "answer-lost"])
+@pytest.mark.parametrize("harm", [TcpProxy.cut_at, TcpProxy.lose_answer_to], ids=["not-arrived", "answer-lost"])
 async def test_a_saga_that_was_created_unheard_is_free_for_others(
-    server: Server, storage: SQLAlchemyStorage, proxy: LossyProxy, harm: Callable[[LossyProxy, re.Pattern[bytes]], None]
+    server: Server, storage: SQLAlchemyStorage, proxy: TcpProxy, harm: Callable[[TcpProxy, re.Pattern[bytes]], None]
 ) -> None:
     await created(storage, "saga-0")  # with it the lease is renewed, which takes a commit of its own
     harm(proxy, COMMIT)
+    _cool(storage)
     with pytest.raises(StorageUnavailable):
         await created(storage)
     storage._lease.beat()
     async with server.twin() as other:
-        there = harm is LossyProxy.lose_answer_to
+        there = harm is TcpProxy.lose_answer_to
         assert len(await other.claim_due(["order"], 10)) == there
         if not there:
             await created(other)
 
 
 async def test_a_claim_that_was_committed_unheard_is_given_back(
-    server: Server, storage: SQLAlchemyStorage, proxy: LossyProxy
+    server: Server, storage: SQLAlchemyStorage, proxy: TcpProxy
 ) -> None:
     await freed(storage, "saga-1")
     proxy.lose_answer_to(COMMIT)
@@ -179,17 +185,70 @@ async def test_a_claim_that_was_committed_unheard_is_given_back(
         assert (await other.claim("saga-1")).fence == 3
 
 
+# Statements that are transactions, and of which nobody hears
+
+HARMS_AT_ONCE = pytest.mark.parametrize(
+    "harm",
+    [TcpProxy.cut_at, TcpProxy.lose_answer_to, TcpProxy.forget_at],
+    ids=["not-arrived", "answer-lost", "silent"],
+)
+
+
+@pytest.fixture
+def at_once(storage: SQLAlchemyStorage) -> SQLAlchemyStorage:
+    """A store that writes batches in one statement."""
+    if not storage._core.database.takes_json:
+        pytest.skip("this server is sent several statements")
+    return storage
+
+
+@HARMS_AT_ONCE
+async def test_a_write_of_which_nobody_hears_is_recorded_once(
+    server: Server, at_once: SQLAlchemyStorage, proxy: TcpProxy, harm: Callable[[TcpProxy, re.Pattern[bytes]], None]
+) -> None:
+    claim = await created(at_once)
+    harm(proxy, STATEMENT)
+    with anyio.fail_after(BOUND):
+        await at_once.record(write(claim, entry(2, EntryKind.DONE)))
+    assert _stored(server) == [("RUNNING", 2, 2)]
+
+
+@HARMS_AT_ONCE
+async def test_a_saga_that_begins_unheard_is_free_for_others(
+    server: Server, at_once: SQLAlchemyStorage, proxy: TcpProxy, harm: Callable[[TcpProxy, re.Pattern[bytes]], None]
+) -> None:
+    await created(at_once, "saga-0")
+    harm(proxy, STATEMENT)
+    with anyio.fail_after(BOUND), pytest.raises(StorageUnavailable):
+        await created(at_once)
+    at_once._lease.beat()
+    async with server.twin() as other:
+        assert len(await other.claim_due(["order"], 10)) == (harm is TcpProxy.lose_answer_to)
+
+
+async def test_after_a_while_a_connection_proves_itself_before_a_saga_begins(
+    server: Server, storage: SQLAlchemyStorage, proxy: TcpProxy
+) -> None:
+    """So that it begins though the connection was lost meanwhile."""
+    await created(storage, "saga-0")
+    proxy.forget()
+    _cool(storage)
+    with anyio.fail_after(BOUND):
+        await created(storage, "saga-1")
+    assert len(_stored(server)) == 2
+
+
 # Silence
 
 
 async def test_connections_that_fell_silent_are_replaced_in_time(
-    server: Server, storage: SQLAlchemyStorage, proxy: LossyProxy
+    server: Server, storage: SQLAlchemyStorage, proxy: TcpProxy
 ) -> None:
     """Something in between forgot them: neither side is told, and new ones work."""
     claim = await created(storage)
     await storage.load("saga-1")
     storage._lease.beat()
-    proxy.stall()
+    proxy.forget()
     with anyio.fail_after(BOUND):
         async with anyio.create_task_group() as group:
             group.start_soon(storage.record, write(claim, entry(2, EntryKind.DONE)))
@@ -199,10 +258,11 @@ async def test_connections_that_fell_silent_are_replaced_in_time(
 
 
 async def test_a_silence_at_the_commit_is_told_in_time(
-    server: Server, storage: SQLAlchemyStorage, proxy: LossyProxy
+    server: Server, storage: SQLAlchemyStorage, proxy: TcpProxy
 ) -> None:
     claim = await created(storage)
-    proxy.stall_at(COMMIT)
+    proxy.forget_at(COMMIT)
+    _cool(storage)
     with anyio.fail_after(BOUND):
         with pytest.raises(StorageUnavailable, match=r"did not answer within 1\.5 s"):
             await storage.record(write(claim, entry(2, EntryKind.DONE)))
@@ -221,7 +281,7 @@ async def _until_recorded(storage: SQLAlchemyStorage, what: Write) -> None:
 
 
 async def test_a_server_that_accepts_and_says_nothing_is_told_in_time(
-    server: Server, storage: SQLAlchemyStorage, proxy: LossyProxy
+    server: Server, storage: SQLAlchemyStorage, proxy: TcpProxy
 ) -> None:
     """By every verb, by the heartbeat, and by closing another store."""
     closing = _store(server, proxy)
@@ -238,7 +298,7 @@ async def test_a_server_that_accepts_and_says_nothing_is_told_in_time(
     async def renew() -> object:
         return await anyio.to_thread.run_sync(storage._core.renew, storage._lease.owner)
 
-    proxy.go_down()
+    proxy.stall()
     with anyio.fail_after(BOUND):
         async with anyio.create_task_group() as group:
             for verb in (record, load, renew):
@@ -285,17 +345,18 @@ class Charge(Reserve):
         await super().act(order)
 
 
-HARMS: dict[str, Callable[[LossyProxy], None]] = {
-    "cut": LossyProxy.cut,
-    "commit-cut": lambda proxy: proxy.cut_at(COMMIT),
-    "answer-lost": lambda proxy: proxy.lose_answer_to(COMMIT),
-    "silent": LossyProxy.stall,
+_WRITING = re.compile(COMMIT.pattern + b"|" + STATEMENT.pattern)
+HARMS: dict[str, Callable[[TcpProxy], None]] = {
+    "cut": TcpProxy.cut,
+    "commit-cut": lambda proxy: proxy.cut_at(_WRITING),
+    "answer-lost": lambda proxy: proxy.lose_answer_to(_WRITING),
+    "silent": TcpProxy.forget,
 }
 
 
 @pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS.keys())
 async def test_a_saga_does_not_notice_a_connection_that_was_lost(
-    storage: SQLAlchemyStorage, proxy: LossyProxy, harm: Callable[[LossyProxy], None]
+    storage: SQLAlchemyStorage, proxy: TcpProxy, harm: Callable[[TcpProxy], None]
 ) -> None:
     saga = Saga[Order](name="order", steps=[Reserve, Charge(lambda: harm(proxy))], storage=storage)
     with anyio.fail_after(BOUND):
@@ -304,9 +365,9 @@ async def test_a_saga_does_not_notice_a_connection_that_was_lost(
 
 
 async def test_a_saga_whose_server_goes_away_goes_on_when_it_is_back(
-    server: Server, storage: SQLAlchemyStorage, proxy: LossyProxy
+    server: Server, storage: SQLAlchemyStorage, proxy: TcpProxy
 ) -> None:
-    saga = Saga[Order](name="order", steps=[Reserve, Charge(proxy.refuse)], storage=storage)
+    saga = Saga[Order](name="order", steps=[Reserve, Charge(proxy.down)], storage=storage)
     with anyio.fail_after(BOUND), pytest.raises(StorageUnavailable):
         await saga.run(Order(), saga_id="o")
     assert _stored(server) == [("RUNNING", 3, 3)]

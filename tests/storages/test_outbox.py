@@ -217,13 +217,16 @@ async def test_a_held_event_is_due_once_its_saga_is_completed(twins: Twins) -> N
     assert types(await lease(twins.here)) == ["thanks"]
 
 
+@pytest.mark.parametrize("last", [(), ("refunded",)], ids=["silent-end", "told-end"])
 @pytest.mark.parametrize("end", [SagaState.COMPENSATED, SagaState.ABANDONED])
-async def test_a_held_event_is_dropped_if_its_saga_ends_otherwise(twins: Twins, end: SagaState) -> None:
+async def test_a_held_event_is_dropped_if_its_saga_ends_otherwise(
+    twins: Twins, end: SagaState, last: Sequence[str]
+) -> None:
     saga = await twins.begin("one")
     await saga.record("receipt", held=True)
-    await saga.record("refunded", state=end)
-    assert types(await lease(twins.here, seconds=0)) == ["refunded"]
-    assert (await twins.here.outbox_lag()).waiting == 1
+    await saga.record(*last, state=end)
+    assert types(await lease(twins.here, seconds=0)) == list(last)
+    assert (await twins.here.outbox_lag()).waiting == len(last)
 
 
 async def test_a_held_event_waits_while_its_saga_is_parked(twins: Twins) -> None:
@@ -290,11 +293,18 @@ async def test_the_lag_counts_what_waits_and_what_is_dead_but_not_what_is_held(t
     assert 0 <= lag.oldest < LONG
 
 
-async def test_an_event_outlives_its_saga(twins: Twins) -> None:
-    saga = await twins.begin("one")
-    await saga.record("paid", state=SagaState.COMPLETED)
-    assert await twins.here.purge(before=2**62, states=[SagaState.COMPLETED]) == 1
-    assert types(await lease(twins.here)) == ["paid"]
+async def test_a_saga_is_kept_for_as_long_as_its_events_wait(twins: Twins) -> None:
+    """Started again under the same id, it would send other events under the ids and places of those that wait."""
+    for saga_id in ("one", "two", "three"):
+        saga = await twins.begin(saga_id)
+        await saga.record("paid", state=SagaState.COMPLETED)
+    found = {each.message.saga_id: each for each in await lease(twins.here)}
+    await twins.here.settle_events([Settlement(found["two"]), Settlement(found["three"], "no")])
+    assert await twins.here.purge(before=2**62, states=[SagaState.COMPLETED], limit=1) == 1
+    assert await twins.there.purge(before=2**62, states=[SagaState.COMPLETED], limit=1) == 0
+    assert await twins.there.skip_event(found["three"])
+    assert await twins.there.purge(before=2**62, states=[SagaState.COMPLETED], limit=1) == 1
+    assert [summary.saga_id for summary in await twins.here.find()] == ["one"]
 
 
 async def test_whoever_watches_is_told_of_new_events_only(twins: Twins) -> None:

@@ -28,12 +28,6 @@ _CHILD = Path(__file__).with_name("paused_writer.py")
 _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(anysaga.__file__).parent.parent)}
 
 
-@pytest.fixture(scope="module", params=["asyncio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """One loop is enough: it is another process that stops."""
-    return str(request.param)
-
-
 async def test_a_saga_whose_owner_stopped_in_a_transaction_is_taken_over(server: Server, tables: None) -> None:
     address = server.url.render_as_string(hide_password=False)
     command = [sys.executable, str(_CHILD), address, server.prefix, str(LEASE)]

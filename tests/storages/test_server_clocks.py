@@ -26,12 +26,6 @@ class NoClock(HostClock):
         pytest.fail("a store on a server asked the host for the time")
 
 
-@pytest.fixture(scope="module", params=["trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """One loop is enough: neither is asked for the time."""
-    return str(request.param)
-
-
 @define
 class Order:
     acts: int = 0

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
 
+import psycopg
 import pytest
+import sqlalchemy as sa
 from server_stores import Server
+from sqlalchemy import event
 from test_group_commit import (
     commits,
     test_a_bad_row_fails_its_saga_alone,
@@ -15,9 +21,13 @@ from test_group_commit import (
     test_releases_and_ends_go_with_the_rest,
     test_sagas_at_once_share_a_commit,
     test_the_same_write_again_is_a_success,
+    together,
 )
 
+from anysaga._records import EntryKind
 from anysaga.storages import SQLAlchemyStorage
+from anysaga.storages.sql._at_once import AtOnce, Written
+from anysaga.testing._storage._harness import created, entry, write
 
 __all__ = [
     "commits",
@@ -33,15 +43,80 @@ __all__ = [
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="module", params=["asyncio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """One loop is enough: both are tried on SQLite, and batches are written by a thread."""
-    return str(request.param)
-
-
 @pytest.fixture
 async def storage(server: Server) -> AsyncIterator[SQLAlchemyStorage]:
     async with server.new_storage() as storage:
         await storage.find()
         storage._lease.stop()  # its commits would be counted, too
         yield storage
+
+
+@pytest.fixture(params=["psycopg", "asyncpg"])
+async def on_postgres(
+    request: pytest.FixtureRequest, server_of: Callable[[str], Server]
+) -> AsyncIterator[SQLAlchemyStorage]:
+    """A store that can write a batch in one statement."""
+    async with server_of(request.param).new_storage() as storage:
+        yield storage
+
+
+async def test_a_batch_is_one_statement_however_many_sagas_it_has(
+    on_postgres: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    claims = [await created(on_postgres, f"saga-{number}") for number in range(5)]
+    send = AtOnce.write
+
+    def listen(self: AtOnce, connection: sa.Connection, new: list[Any], writes: list[Any], owner: str) -> Written:
+        sizes.append(len(writes))
+        return send(self, connection, new, writes, owner)
+
+    monkeypatch.setattr(AtOnce, "write", listen)
+    writes = (write(claim, entry(2, EntryKind.DONE)) for claim in claims)
+    await together(on_postgres, *(partial(on_postgres.record, each) for each in writes))
+    assert sizes == [5]
+
+
+async def test_a_saga_that_begins_and_a_write_are_one_message_each(
+    server_of: Callable[[str], Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message is what psycopg executes, or a commit, and none is sent by itself."""
+    said: list[str] = []
+    async with server_of("psycopg").new_storage() as storage:
+        await created(storage, "before")  # enters the owner, too
+        storage._lease.stop()
+        execute: Any = psycopg.RawCursor.execute
+
+        def listen(self: Any, query: str, *arguments: Any) -> Any:
+            said.append(query.split(maxsplit=1)[0])
+            return execute(self, query, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(psycopg.RawCursor, "execute", listen)
+            await storage.record(write(await created(storage), entry(2, EntryKind.DONE)))
+    assert said == ["WITH", "WITH"]
+
+
+async def test_what_json_cannot_say_is_stored_nevertheless(on_postgres: SQLAlchemyStorage) -> None:
+    claim = await created(on_postgres)
+    await on_postgres.record(write(claim, entry(2, EntryKind.DONE, duration=math.inf)))
+    assert (await on_postgres.load("saga-1")).entries[-1].duration == math.inf
+
+
+async def test_psycopg_begins_each_transaction_once(server_of: Callable[[str], Server]) -> None:
+    """The server warns of a second BEGIN, which would be a message too many besides."""
+    said: list[str | None] = []
+    server = server_of("psycopg")
+    engine = sa.create_engine(server.url)
+
+    @event.listens_for(engine, "connect")
+    def listen(driver: Any, _record: object) -> None:  # pyright: ignore[reportUnusedFunction]
+        driver.add_notice_handler(lambda notice: said.append(notice.message_primary))
+
+    server.create()
+    server.empty()
+    async with SQLAlchemyStorage(engine, table_prefix=server.prefix) as storage:
+        await created(storage, "saga-1")
+        await storage.find()
+    engine.dispose()
+    assert said == []

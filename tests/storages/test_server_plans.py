@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 import pytest
@@ -26,17 +27,12 @@ FINISHED_ROWS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["asyncio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """One loop is enough: the queries are the same."""
-    return str(request.param)
-
-
 @pytest.fixture
 def full_server(server_of: Callable[[str], Server]) -> Server:
     """A server with 20,000 finished sagas."""
     server = server_of("psycopg")
     server.create()
+    server.empty()
     prefix = server.prefix
     with server.engine.begin() as connection:
         for table, columns, values in FINISHED_ROWS:
@@ -72,6 +68,33 @@ async def test_no_verb_reads_a_table_from_end_to_end(full_server: Server) -> Non
             await storage.purge(before=0, states=[SagaState.COMPLETED])
     after = await _settled(full_server, beyond=before)
     assert {name: scans[0] for name, scans in after.items()} == {name: scans[0] for name, scans in before.items()}
+
+
+async def test_plans_that_were_made_for_empty_tables_serve_full_ones(server_of: Callable[[str], Server]) -> None:
+    server = server_of("psycopg")
+    server.create()
+    server.empty()
+    before = await _settled(server)
+    async with server.twin() as storage:
+        for number in range(12):  # often enough for plans that are kept
+            claim = await created(storage, f"live-{number}")
+            await storage.record(write(claim, entry(2, EntryKind.DONE)))
+            await storage.load(f"live-{number}")
+    after = await _settled(server, beyond=before)
+    assert {name: scans[0] for name, scans in after.items()} == {name: scans[0] for name, scans in before.items()}
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+async def test_the_server_compiles_no_query(server_of: Callable[[str], Server], driver: str) -> None:
+    """Compiling one takes a thousand times as long as running it, and each claim of due sagas would be compiled."""
+    async with server_of(driver).twin() as storage:
+        await storage.find()
+        for lane in (storage._core.writer, storage._core.reader):
+            assert await lane.hop(partial(lane.run, _is_jit_on)) is False
+
+
+def _is_jit_on(connection: sa.Connection) -> bool:
+    return connection.exec_driver_sql("SHOW jit").scalar() == "on"
 
 
 async def _settled(server: Server, *, beyond: dict[str, tuple[int, int]] | None = None) -> dict[str, tuple[int, int]]:

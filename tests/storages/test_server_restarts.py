@@ -48,12 +48,6 @@ class OwnServer:
         self._server._cleanup()
 
 
-@pytest.fixture(scope="module", params=["trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """One loop is enough: connections break in the storage's own threads."""
-    return str(request.param)
-
-
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[OwnServer]:
     with TemporaryDirectory(prefix="anysaga-") as folder:

@@ -149,7 +149,13 @@ def test_what_is_no_database_is_refused(address: str) -> None:
     [
         ({"lease": 0}, "lease"),
         ({"lease": float("nan")}, "lease"),
+        ({"lease": float("inf")}, "lease"),
+        ({"lease": "30"}, "lease"),
+        ({"lease": True}, "lease"),
         ({"busy_timeout": -1}, "busy_timeout"),
+        ({"busy_timeout": None}, "busy_timeout"),
+        ({"busy_timeout": float("inf")}, "busy_timeout"),
+        ({"table_prefix": None}, "table_prefix"),
         ({"durability": "none"}, "durability"),
         ({"table_prefix": ""}, "table_prefix"),
         ({"table_prefix": "Sagas_"}, "table_prefix"),

@@ -9,8 +9,8 @@ from __future__ import annotations
 import queue
 import threading
 import weakref
-from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Generic, TypeVar
 
 from anyio import CancelScope, get_cancelled_exc_class
 from attrs import define, field
@@ -61,7 +61,7 @@ class Batches(Generic[_W]):
         self._bell: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    async def put(self, work: _W, key: str | None) -> None:
+    def put(self, work: _W, key: str | None) -> Coroutine[Any, Any, None]:
         """Have `work` committed with whatever else is queued. Raises what failed it.
 
         A cancellation that comes before the work was taken withdraws it; one that comes later is raised when the batch
@@ -70,6 +70,9 @@ class Batches(Generic[_W]):
         waker = Waker()
         slot = Slot(work, key, waker)
         self._join(slot)
+        return self._settled(slot, waker)
+
+    async def _settled(self, slot: Slot[_W], waker: Waker) -> None:
         try:
             await waker.wait()
         except BaseException as error:

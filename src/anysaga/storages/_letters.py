@@ -45,16 +45,24 @@ class Letters:
     """
 
     watchers: Watchers = field(factory=Watchers)
+    _news: bool = False
     _rows: dict[str, dict[str, list[_Letter]]] = field(factory=dict[str, "dict[str, list[_Letter]]"])
 
     def enter(self, write: Write, now: int) -> None:
         """Keep the events of a write; at the end of their saga let go those that were held, or drop them."""
+        self._news = True
         for position, event in write.events:
             for destination in event.destinations:
                 letter = _Letter(_message(event, write.saga_id, now), destination, position, now, event.held)
                 self._rows.setdefault(destination, {}).setdefault(write.saga_id, []).append(letter)
         if write.frees_held:
             self._end_waiting(write, now)
+
+    def tell(self) -> None:
+        """Tell the watchers, if there is something new. Called by whoever has let go of the lock."""
+        if self._news:
+            self._news = False
+            self.watchers.tell()
 
     def lease(self, destination: str, limit: int, span: int, now: int) -> list[Delivery]:
         """Take the first letter of each saga that is due, the longest due first."""
@@ -101,6 +109,10 @@ class Letters:
             return False
         self._remove(letter)
         return True
+
+    def has_any_of(self, saga_id: str) -> bool:
+        """Whether events of a saga are on their way, or dead letters."""
+        return any(saga_id in by_saga for by_saga in self._rows.values())
 
     def lag(self, now: int) -> OutboxLag:
         """Count what waits, and what is dead."""

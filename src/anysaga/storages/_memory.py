@@ -101,8 +101,7 @@ class MemoryStorage(Storage, CircuitStore, Outbox):
             raise StorageClosed(repr(self))
         with self._shelf.lock:
             at = self._shelf.record(write)
-        if write.has_events:
-            self._shelf.letters.watchers.tell()
+        self._shelf.letters.tell()
         return at
 
     async def confirm(self, claim: Claim) -> None:

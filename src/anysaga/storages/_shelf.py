@@ -183,7 +183,7 @@ class Shelf:
             self._enter_state(saga, write.state)
         if write.has_events:
             self.letters.enter(write, now)
-        if write.settles:
+        if saga.claims and write.settles:
             saga.claims = 0
         if frees:
             saga.free()
@@ -198,7 +198,11 @@ class Shelf:
         saga.free()
 
     def purge(self, before: int, states: frozenset[SagaState], limit: int) -> int:
-        ended = (saga for saga in self.sagas.values() if saga.state in states and saga.updated_at < before)
+        ended = (
+            saga
+            for saga in self.sagas.values()
+            if saga.state in states and saga.updated_at < before and not self.letters.has_any_of(saga.new.saga_id)
+        )
         oldest = heapq.nsmallest(limit, ended, key=lambda saga: (saga.updated_at, saga.new.saga_id))
         for saga in oldest:
             saga.free()

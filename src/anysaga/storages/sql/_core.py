@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
@@ -17,19 +17,14 @@ from anysaga.storages._batches import Batches
 from anysaga.storages._clock import Clock
 from anysaga.storages._lease import Basket, Errand, Lease, Orphan, Owner
 from anysaga.storages._watchers import Watchers
-from anysaga.storages.sql._circuits import Circuits
 from anysaga.storages.sql._database import Database
 from anysaga.storages.sql._forks import survive_forks
 from anysaga.storages.sql._group import Group
 from anysaga.storages.sql._jobs import Job, Recording, Release, Renewal, saga_of
-from anysaga.storages.sql._operations import Operations
-from anysaga.storages.sql._outbox import OutboxRows
 from anysaga.storages.sql._ownership import Ownership
 from anysaga.storages.sql._runner import Lane
 from anysaga.storages.sql._schema import bring_forward, is_ready
-from anysaga.storages.sql._statements import Statements
-from anysaga.storages.sql._tables import Tables
-from anysaga.storages.sql._writes import Writes
+from anysaga.storages.sql._verbs import Verbs
 
 _T = TypeVar("_T")
 
@@ -48,7 +43,7 @@ class Core:
     def __init__(
         self,
         database: Database,
-        tables: Tables,
+        verbs: Verbs,
         *,
         lease: float,
         create_schema: bool,
@@ -56,12 +51,9 @@ class Core:
         clock: Clock,
     ) -> None:
         self.database = database
-        statements = Statements(
-            tables, locks_rows=not database.one_writer, updates_from_rows=database.updates_from_rows
-        )
-        self.operations = Operations(statements)
-        self.circuits = Circuits(tables)
-        self.outbox = OutboxRows(tables)
+        self.operations = verbs.operations
+        self.circuits = verbs.circuits
+        self.outbox = verbs.outbox
         self.watchers = Watchers()
         limit = math.inf if database.one_writer else max(lease / 2, LEAST_LIMIT)
         self.writer = Lane(database, writes=True, limit=limit)
@@ -80,11 +72,11 @@ class Core:
             database=database,
             ownership=self._ownership,
             operations=self.operations,
-            writes=Writes(statements, self.outbox),
+            writes=verbs.writes,
             on_events=self.watchers.tell,
         )
         self.batches: Batches[Job] = Batches(group.commit)
-        self._tables = tables
+        self._tables = verbs.tables
         self._create_schema = create_schema
         self._opening = threading.Lock()
         self._is_open = False
@@ -181,11 +173,11 @@ class Core:
         if not self.lease.holds(claim):
             raise StaleFence(saga_id, claim.fence)
 
-    async def submit(self, job: Job) -> None:
+    def submit(self, job: Job) -> Awaitable[None]:
         """Carry out a job in the next batch. Raises what fails it."""
         if self.is_closed:
             raise StorageClosed(self.database.address)
-        await self.batches.put(job, saga_of(job))
+        return self.batches.put(job, saga_of(job))
 
     def renew(self, owner: Owner) -> bool:
         """Renew the lease, first in the next batch or apart. False: this incarnation was declared dead."""

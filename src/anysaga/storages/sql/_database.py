@@ -32,6 +32,9 @@ class Database(ABC):
     updates_from_rows: ClassVar[bool]
     """Whether one UPDATE can bring new values for many rows."""
 
+    takes_json: ClassVar[bool] = False
+    """Whether one statement can write rows of several tables, given as JSON."""
+
     @abstractmethod
     def connect(self, *, writes: bool, made: Callable[[Any], None]) -> sa.Connection:
         """Open a connection that this storage alone uses, set up, outside of any pool, with a wire for statements.
@@ -56,6 +59,10 @@ class Database(ABC):
     @abstractmethod
     def begin(self, connection: sa.Connection, *, writes: bool) -> AbstractContextManager[object]:
         """A transaction, committed when the block ends, undone when it raises."""
+
+    def single(self, connection: sa.Connection) -> AbstractContextManager[object]:
+        """A transaction of one statement. Once it is sent, nobody knows without its answer whether it took effect."""
+        return self.begin(connection, writes=True)
 
     @abstractmethod
     def alone(self, connection: sa.Connection) -> AbstractContextManager[object]:

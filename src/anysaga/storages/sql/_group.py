@@ -9,13 +9,13 @@ from typing import TypeVar
 import sqlalchemy as sa
 from attrs import define, field
 
-from anysaga._errors import SagaNotFound, StaleFence
+from anysaga._errors import SagaNotFound, StaleFence, StorageUnavailable
 from anysaga._records import Claim
 from anysaga.storages._batches import Slot
 from anysaga.storages._clock import microseconds
 from anysaga.storages._lease import Orphan, Owner
 from anysaga.storages.sql._database import Database
-from anysaga.storages.sql._jobs import Creation, Job, Recording, Release, Renewal
+from anysaga.storages.sql._jobs import Creation, Job, Recording, Release, Renewal, saga_of
 from anysaga.storages.sql._operations import Operations
 from anysaga.storages.sql._ownership import Ownership
 from anysaga.storages.sql._runner import Lane
@@ -69,9 +69,60 @@ class Group:
         If they do not, everything is looked at first; if that does not help, each goes in a transaction of its own.
         Says in each slot what became of it, and raises nothing.
         """
-        is_over = self._try(slots, hopeful=True) or self._try(slots, hopeful=False)
+        at_once = self._go_at_once([slot.work for slot in slots])
+        if at_once:
+            slots = self._write_at_once(slots)
+        if not slots:
+            return
+        is_over = (not at_once and self._try(slots, hopeful=True)) or self._try(slots, hopeful=False)
         if not is_over and len(slots) > 1:
             self._commit_each(slots)
+
+    def _go_at_once(self, jobs: Sequence[Job]) -> bool:
+        """Whether there is one statement for all of these, and nothing else to be seen to."""
+        if not self._writes.go_at_once or not self._writer.is_warm:
+            return False
+        for job in jobs:
+            match job:
+                case Recording():
+                    if job.write.events:
+                        return False
+                case Creation():
+                    if not self._ownership.is_young:
+                        return False
+                case _:
+                    return False
+        return True
+
+    def _write_at_once(self, slots: Sequence[Slot[Job]]) -> list[Slot[Job]]:
+        """Carry out the jobs in one statement. Returns those of which it did not, or nobody knows whether it did."""
+        jobs = [slot.work for slot in slots]
+        new, writes = [job.new for job in _only(Creation, jobs)], [job.write for job in _only(Recording, jobs)]
+        owner, label = self._ownership.lease.owner, self._ownership.label
+        try:
+            claims, recorded = self._writer.run(
+                lambda connection: self._writes.write_at_once(connection, new, writes, owner.id, label), single=True
+            )
+        except Exception as error:  # noqa: BLE001 - as in `_try`
+            return self._left_by(error, slots)
+        outcome = _Outcome(0, owner, claims=claims, recorded=dict(recorded))
+        left: list[Slot[Job]] = []
+        for slot in slots:
+            if saga_of(slot.work) in (claims if isinstance(slot.work, Creation) else recorded):
+                slot.error = self._conclude(slot.work, outcome)
+            else:
+                left.append(slot)
+        return left
+
+    def _left_by(self, error: Exception, slots: Sequence[Slot[Job]]) -> list[Slot[Job]]:
+        """What is to be tried again. If the answer was lost, those are the writes: they tell if they are there."""
+        if not isinstance(error, StorageUnavailable) or self._database.blames_a_row(error):
+            return list(slots)
+        begun = [slot for slot in slots if isinstance(slot.work, Creation)]
+        for slot in begun:
+            slot.error = _copied(error)
+        self._find_orphans(begun)
+        return [slot for slot in slots if not isinstance(slot.work, Creation)]
 
     def _commit_each(self, slots: Sequence[Slot[Job]]) -> None:
         for slot in slots:
@@ -152,12 +203,12 @@ class Group:
     def _conclude(self, job: Job, outcome: _Outcome) -> Exception | None:
         lease = self._ownership.lease
         match job:
+            case Recording():  # the most common first
+                return self._conclude_recording(job, outcome.recorded[job.write.saga_id])
             case Creation():
                 claim = outcome.claims.get(job.new.saga_id)
                 if claim is not None and outcome.owner is not None:
                     lease.hold(outcome.owner, [claim], job.basket)
-            case Recording():
-                return self._conclude_recording(job, outcome.recorded[job.write.saga_id])
             case Release():
                 lease.let_go(job.claim.record.summary.saga_id, job.claim.fence)
             case Renewal():

@@ -48,10 +48,10 @@ Job: TypeAlias = Creation | Recording | Release | Renewal | Orphan
 def saga_of(job: Job) -> str | None:
     """The id of the saga that a job is about."""
     match job:
+        case Recording():  # the most common first
+            return job.write.saga_id
         case Creation():
             return job.new.saga_id
-        case Recording():
-            return job.write.saga_id
         case Release():
             return job.claim.record.summary.saga_id
         case Orphan():

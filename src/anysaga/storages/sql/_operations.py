@@ -83,8 +83,10 @@ class Operations:
         due = [row for row in due if row.owner not in living]
         if not due:
             return []
-        taken = [{"b_id": row.id, "b_owner": owner, "b_next": now + patience(row.claims + 1)} for row in due]
-        connection.execute(self._sql.claim_due, sorted(taken, key=lambda values: values["b_id"]))
+        for claimed in sorted({row.claims for row in due}):  # most often the same for all
+            ids = [row.id for row in due if row.claims == claimed]
+            taken = {"b_ids": ids, "b_owner": owner, "b_next": now + patience(claimed + 1)}
+            connection.execute(self._sql.claim_due, taken)
         claims: list[Claim] = []
         for found in self._load_all(connection, [row.id for row in due]):
             if isinstance(found, SagaRecord):

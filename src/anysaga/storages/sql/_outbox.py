@@ -11,10 +11,10 @@ from sqlalchemy import bindparam as b
 from anysaga._outbox import Delivery, Message, OutboxLag, Settlement
 from anysaga._records import SagaState, Write
 from anysaga.storages._clock import microseconds
-from anysaga.storages.sql._prepared import Bulk, Prepared, run_together
+from anysaga.storages.sql._prepared import Bulk, Prepared, literal, run_together
 from anysaga.storages.sql._tables import Tables
 
-_WAITING, _DEAD, _HELD = 0, 1, 2
+WAITING, DEAD, HELD = 0, 1, 2
 
 Work = tuple[Prepared, Iterable[dict[str, Any]]]
 
@@ -25,8 +25,8 @@ class OutboxRows:
     def __init__(self, tables: Tables) -> None:
         table = tables.outbox
         self._insert = Bulk(sa.insert(table))
-        of_saga = (table.c.saga_id == b("b_saga_id"), table.c.state == _literal(_HELD))
-        self._let_go = Prepared(sa.update(table).where(*of_saga).values(state=_literal(_WAITING), due_at=b("b_now")))
+        of_saga = (table.c.saga_id == b("b_saga_id"), table.c.state == literal(HELD))
+        self._let_go = Prepared(sa.update(table).where(*of_saga).values(state=literal(WAITING), due_at=b("b_now")))
         self._drop = Prepared(sa.delete(table).where(*of_saga))
         key = (
             table.c.saga_id == b("b_saga_id"),
@@ -38,8 +38,8 @@ class OutboxRows:
         self._failed = Prepared(
             sa.update(table).where(*leased).values(due_at=b("b_due"), state=b("b_state"), error=b("b_error"))
         )
-        is_dead = (*key, table.c.state == _DEAD)
-        self._revive = sa.update(table).where(*is_dead).values(state=_WAITING, attempts=0, due_at=b("b_now"))
+        is_dead = (*key, table.c.state == DEAD)
+        self._revive = sa.update(table).where(*is_dead).values(state=WAITING, attempts=0, due_at=b("b_now"))
         self._skip = sa.delete(table).where(*is_dead)
         self._build_lease(table, key)
         self._build_reads(table)
@@ -84,7 +84,7 @@ class OutboxRows:
             if each.error is None:
                 delivered.append(values)
                 continue
-            state, wait = (_DEAD, 0.0) if each.wait is None else (_WAITING, each.wait)
+            state, wait = (DEAD, 0.0) if each.wait is None else (WAITING, each.wait)
             failed.append({**values, "b_state": state, "b_due": now + microseconds(wait), "b_error": each.error})
         run_together(
             connection, (self._delivered, sorted(delivered, key=_order)), (self._failed, sorted(failed, key=_order))
@@ -107,7 +107,7 @@ class OutboxRows:
     def lag(self, connection: sa.Connection, now: int) -> OutboxLag:
         """Count what waits, and what is dead."""
         found = {row.state: row for row in connection.execute(self._lag)}
-        waiting, dead = found.get(_WAITING), found.get(_DEAD)
+        waiting, dead = found.get(WAITING), found.get(DEAD)
         oldest = 0.0 if waiting is None else max(now - waiting.oldest, 0) / 1_000_000
         return OutboxLag(0 if waiting is None else waiting.number, 0 if dead is None else dead.number, oldest)
 
@@ -117,13 +117,13 @@ class OutboxRows:
             earlier.c.saga_id == table.c.saga_id,
             earlier.c.destination == table.c.destination,
             earlier.c.position < table.c.position,
-            earlier.c.state != _HELD,
+            earlier.c.state != HELD,
         )
         self._looked_for = (
             sa.select(table)
             .where(
                 table.c.destination == b("b_destination"),
-                table.c.state == _WAITING,
+                table.c.state == WAITING,
                 table.c.due_at <= b("b_now"),
                 ~goes_before,
             )
@@ -131,7 +131,7 @@ class OutboxRows:
             .limit(b("b_limit", type_=sa.Integer))
         )
         self._due = self._looked_for.with_for_update(skip_locked=True)
-        one: sa.ColumnElement[int] = _literal(1)
+        one: sa.ColumnElement[int] = literal(1)
         self._take = Prepared(
             sa.update(table)
             .where(*key)
@@ -150,17 +150,13 @@ class OutboxRows:
         )
         self._dead = (
             sa.select(table)
-            .where(table.c.state == _DEAD, after)
+            .where(table.c.state == DEAD, after)
             .order_by(table.c.saga_id, table.c.destination, table.c.position)
             .limit(b("b_limit", type_=sa.Integer))
         )
         self._lag = sa.select(
             table.c.state, sa.func.count().label("number"), sa.func.min(table.c.at).label("oldest")
         ).group_by(table.c.state)
-
-
-def _literal(number: int) -> sa.ColumnElement[int]:
-    return sa.literal_column(str(number), sa.Integer)
 
 
 def _rows(write: Write, now: int) -> list[dict[str, Any]]:
@@ -175,7 +171,7 @@ def _rows(write: Write, now: int) -> list[dict[str, Any]]:
             "saga": event.saga,
             "step": event.step,
             "at": now,
-            "state": _HELD if event.held else _WAITING,
+            "state": HELD if event.held else WAITING,
             "due_at": now,
             "attempts": 0,
             "lease": 0,

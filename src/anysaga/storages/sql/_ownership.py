@@ -26,6 +26,11 @@ class Ownership:
         """What `find` and errors call this incarnation."""
         return (self._label or f"{socket.gethostname()}:{os.getpid()}")[:200]
 
+    @property
+    def is_young(self) -> bool:
+        """Whether sagas can begin for the owner without its lease being renewed before."""
+        return self.lease.is_young(self.lease.owner)
+
     def renew(self, connection: sa.Connection, owner: Owner, now: int) -> float | None:
         """Renew the lease. Returns since when it holds, to be noted once that is durable; None: the owner is dead."""
         begun = self._clock.monotonic()

@@ -37,7 +37,7 @@ class PsycopgWire(CursorWire):
             cursor.execute(text, values)
             while cursor.nextset():
                 pass  # only the last statement of a text is a query
-            return cursor.fetchall()  # type: ignore[no-any-return]
+            return cursor.fetchall()  # type: ignore[no-any-return]  # a driver has no types
         finally:
             cursor.close()
 
@@ -69,6 +69,7 @@ class PostgreSQLDatabase(ServerDatabase):
     """A PostgreSQL server."""
 
     updates_from_rows = True
+    takes_json = True
     moment = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
     # https://www.postgresql.org/docs/current/errcodes-appendix.html
     refusals = {
@@ -90,13 +91,32 @@ class PostgreSQLDatabase(ServerDatabase):
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
         yield
 
+    @contextmanager
+    def single(self, connection: sa.Connection) -> Iterator[None]:
+        driver, is_async = driver_of(connection), self._engine.dialect.is_async
+        try:
+            if is_async:
+                driver.autocommit = True  # as that of psycopg always is
+            yield
+        except BaseException as error:
+            if not connection.invalidated:
+                self.note_failure(connection, error)
+            raise
+        finally:
+            if is_async:
+                driver.autocommit = False
+
     def wire(self, connection: sa.Connection) -> Wire:
         return super().wire(connection) if self._engine.dialect.is_async else PsycopgWire(driver_of(connection))
+
+    def prepare(self, driver: Any) -> None:
+        if not self._engine.dialect.is_async:
+            driver.autocommit = True  # else psycopg sends a BEGIN of its own, in a message of its own
 
     def start(self, connection: sa.Connection, *, writes: bool) -> None:
         if self._engine.dialect.is_async:
             return
-        # BEGIN and the moment in one message: psycopg would send BEGIN alone.
+        # BEGIN and the moment in one message.
         begin = "BEGIN ISOLATION LEVEL " + ("READ COMMITTED" if writes else "REPEATABLE READ READ ONLY")
         connection.info[_NOW] = wire_of(connection).fetch(f"{begin}; {self.moment}", None)[0][0]
 
@@ -106,7 +126,14 @@ class PostgreSQLDatabase(ServerDatabase):
 
     def settings(self, connection: sa.Connection) -> list[str]:  # noqa: ARG002
         limit = max(round(self.patience * 1000), 1)
-        return [f"SET lock_timeout = {limit}", f"SET idle_in_transaction_session_timeout = {limit}"]
+        return [
+            f"SET lock_timeout = {limit}",
+            "SET default_transaction_isolation = 'read committed'",  # for `single`
+            f"SET idle_in_transaction_session_timeout = {limit}",
+            # Plans are kept: those made for an empty table would read it from end to end when it is full.
+            *(f"SET enable_{way} = off" for way in ("seqscan", "hashjoin", "mergejoin")),
+            "SET jit = off",  # a fifth of a second for each plan that seems dear, as many do with those settings
+        ]
 
     def break_off(self, driver: Any) -> None:
         if self._engine.dialect.is_async:

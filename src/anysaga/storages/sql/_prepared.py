@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import chain, count, islice
-from typing import Any, Protocol
+from operator import itemgetter
+from typing import Any, Protocol, TypeAlias
 
 import sqlalchemy as sa
 
@@ -49,7 +50,7 @@ class CursorWire:
         cursor = self._cursor()
         try:
             cursor.execute(text, values)
-            return cursor.fetchall()  # type: ignore[no-any-return]
+            return cursor.fetchall()  # type: ignore[no-any-return]  # a driver has no types
         finally:
             cursor.close()
 
@@ -57,7 +58,7 @@ class CursorWire:
         cursor = self._cursor()
         try:
             cursor.execute(text, values)
-            return cursor.rowcount  # type: ignore[no-any-return]
+            return cursor.rowcount  # type: ignore[no-any-return]  # a driver has no types
         finally:
             cursor.close()
 
@@ -72,31 +73,40 @@ def lay(wire: Wire, connection: sa.Connection) -> None:
 
 def wire_of(connection: sa.Connection) -> Wire:
     """The wire that was laid."""
-    return connection.info[_WIRE]  # type: ignore[no-any-return]
+    return connection.info[_WIRE]  # type: ignore[no-any-return]  # as `lay` put it there
+
+
+Row: TypeAlias = Any
+"""Values by their names; or a tuple of them, for a statement that knows its order."""
 
 
 class Prepared:
-    """One statement for one kind of database. Every value comes from the rows: its text has no others."""
+    """One statement for one kind of database. Every value comes from the rows: its text has no others.
 
-    def __init__(self, statement: sa.Executable) -> None:
+    `order` has the names of the values in rows that are tuples.
+    """
+
+    def __init__(self, statement: sa.Executable, order: Sequence[str] = ()) -> None:
         self._statement: Any = statement
+        self._order = order
         self._text = ""
         self._names: tuple[str, ...] = ()
+        self._values: Callable[[Any], tuple[Any, ...]] = tuple
 
-    def fetch(self, connection: sa.Connection, row: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+    def fetch(self, connection: sa.Connection, row: Row) -> Sequence[Sequence[Any]]:
         """Execute a query with one row of values, and return all that it finds."""
         return wire_of(connection).fetch(self._compiled(connection), self._values(row))
 
-    def read(self, connection: sa.Connection, row: Mapping[str, Any]) -> list[Any]:
+    def read(self, connection: sa.Connection, row: Row) -> list[Any]:
         """The same, in named tuples."""
         found = self.fetch(connection, row)
         return list(map(self._row_type._make, found))
 
-    def run(self, connection: sa.Connection, row: Mapping[str, Any]) -> int:
+    def run(self, connection: sa.Connection, row: Row) -> int:
         """Execute it with one row of values. Returns how many rows of the table that met."""
         return wire_of(connection).execute(self._compiled(connection), self._values(row))
 
-    def commands(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> list[Command]:
+    def commands(self, connection: sa.Connection, rows: Iterable[Row]) -> list[Command]:
         """What is to be executed for many rows."""
         text = self._compiled(connection)
         return [(text, self._values(row)) for row in rows]
@@ -109,11 +119,9 @@ class Prepared:
         if not self._text:
             compiled = self._statement.compile(dialect=_positional(connection.dialect))
             self._names = tuple(compiled.positiontup)
+            self._values = _taking(self._names, self._order)
             self._text = str(compiled)
         return self._text
-
-    def _values(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple(map(row.__getitem__, self._names))
 
 
 class Bulk(Prepared):
@@ -123,11 +131,11 @@ class Bulk(Prepared):
     that it executes, and a busy event loop takes its time to give it back; to a server each execution is a message.
     """
 
-    def __init__(self, statement: sa.Executable) -> None:
-        super().__init__(statement)
+    def __init__(self, statement: sa.Executable, order: Sequence[str] = ()) -> None:
+        super().__init__(statement, order)
         self._texts: dict[int, str] = {}
 
-    def commands(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> list[Command]:
+    def commands(self, connection: sa.Connection, rows: Iterable[Row]) -> list[Command]:
         self._compiled(connection)
         values = list(map(self._values, rows))
         commands: list[Command] = []
@@ -151,11 +159,25 @@ class Bulk(Prepared):
         return text
 
 
-def run_together(connection: sa.Connection, *work: tuple[Prepared, Iterable[Mapping[str, Any]]]) -> list[int]:
+def literal(number: int) -> sa.ColumnElement[int]:
+    """A number that is part of a statement's text, as a prepared one needs it."""
+    return sa.literal_column(str(number), sa.Integer)
+
+
+def run_together(connection: sa.Connection, *work: tuple[Prepared, Iterable[Row]]) -> list[int]:
     """Execute several statements with many rows each. Returns how many rows of the tables each of them met."""
     commands = [statement.commands(connection, rows) for statement, rows in work]
     met = iter(wire_of(connection).execute_together(list(chain.from_iterable(commands))))
     return [sum(islice(met, len(some))) for some in commands]
+
+
+def _taking(names: Sequence[str], order: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """A function from a row to the values of these names."""
+    if not order:
+        return lambda row: tuple(map(row.__getitem__, names))
+    if list(names) == list(order):
+        return tuple  # which a tuple comes out of as it is
+    return itemgetter(*map(order.index, names))
 
 
 def _positional(dialect: sa.Dialect) -> sa.Dialect:

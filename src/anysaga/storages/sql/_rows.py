@@ -5,74 +5,96 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import sqlalchemy as sa
+
 from anysaga._errors import CorruptRecord
 from anysaga._records import Entry, EntryKind, NewSaga, Outcome, SagaRecord, SagaState, SagaSummary, Write
 from anysaga.storages._clock import microseconds
 
-Values = dict[str, Any]
+Row = tuple[Any, ...]
+"""Values in the order of the columns."""
 
 
-def saga_values(new: NewSaga, owner: str, now: int) -> Values:
+def saga_row(new: NewSaga, owner: str, now: int) -> Row:
     """The row of a saga that begins, owned from the start."""
-    return {
-        "id": new.saga_id,
-        "name": new.name,
-        "version": new.version,
-        "state": new.state.value,
-        "live": int(not new.state.is_end),
-        "owner": owner,
-        "fence": 1,
-        "seq": new.entries[-1].seq if new.entries else 0,
-        "claims": 1,
-        "created_at": now,
-        "updated_at": now,
-        "next_attempt_at": now,
-        "deadline": None if new.timeout is None else now + microseconds(new.timeout),
-        "ended_at": now if new.state.is_end else None,
-        "note": None,
-    }
+    state = new.state
+    after = new.entries[-1].seq if new.entries else 0
+    ended = now if state.is_end else None
+    live = 0 if state.is_end else 1
+    return (
+        *(new.saga_id, new.name, new.version, state.value, live, owner, 1, after, 1),
+        *(now, now, now, deadline_of(new, now), ended, None),
+    )
 
 
-def entry_values(saga_id: str, entries: Iterable[Entry], now: int) -> list[Values]:
+def deadline_of(new: NewSaga, now: int) -> int | None:
+    """When the time of a saga that begins now is over."""
+    return None if new.timeout is None else now + microseconds(new.timeout)
+
+
+def start_row(new: NewSaga) -> Row:
+    """The row of what a saga begins with."""
+    return new.saga_id, new.outline, new.digest, new.context
+
+
+def entry_rows(saga_id: str, entries: Iterable[Entry], now: int) -> list[Row]:
     """The rows of entries that are committed now."""
     return [
-        {
-            "saga_id": saga_id,
-            "seq": entry.seq,
-            "kind": entry.kind.value,
-            "path": entry.path,
-            "attempt": entry.attempt,
-            "context": entry.context,
-            "response": entry.response,
-            "error": entry.error,
-            "outcome": None if entry.outcome is None else entry.outcome.value,
-            "wait": entry.wait,
-            "caught": entry.caught,
-            "duration": entry.duration,
-            "fence": entry.fence,
-            "at": now,
-        }
+        (
+            saga_id,
+            entry.seq,
+            entry.kind.value,
+            entry.path,
+            entry.attempt,
+            entry.context,
+            entry.response,
+            entry.error,
+            None if entry.outcome is None else entry.outcome.value,
+            entry.wait,
+            entry.caught,
+            entry.duration,
+            entry.fence,
+            now,
+        )
         for entry in entries
     ]
 
 
-def advance_values(write: Write, now: int) -> Values:
-    """What a write makes of its saga's row, and the position it has to find there."""
-    is_end = write.state.is_end
-    return {
-        "b_id": write.saga_id,
-        "b_fence": write.fence,
-        "b_before": write.before,
-        "b_after": write.after,
-        "b_state": write.state.value,
-        "b_live": int(not is_end),
-        "b_now": now,
-        "b_ended": now if is_end else None,
-        "b_next": now + microseconds(write.wait),
-        "b_note": write.note,
-        "b_settles": int(write.settles),
-        "b_frees": int(write.frees),
-    }
+ADVANCES: dict[str, Any] = {
+    "b_id": sa.String(),
+    "b_fence": sa.BigInteger(),
+    "b_before": sa.BigInteger(),
+    "b_after": sa.BigInteger(),
+    "b_state": sa.String(),
+    "b_live": sa.SmallInteger(),
+    "b_now": sa.BigInteger(),
+    "b_ended": sa.BigInteger(),
+    "b_next": sa.BigInteger(),
+    "b_note": sa.Text(),
+    "b_settles": sa.Integer(),
+    "b_frees": sa.Integer(),
+}
+"""What a write brings along for its saga's row, and of which types."""
+
+
+def advance_row(write: Write, now: int) -> Row:
+    """What a write makes of its saga's row, and the position it has to find there: the values of `ADVANCES`."""
+    state = write.state
+    is_end = state.is_end
+    return (
+        write.saga_id,
+        write.fence,
+        write.before,
+        write.after,
+        state.value,
+        0 if is_end else 1,
+        now,
+        now if is_end else None,
+        now + microseconds(write.wait) if write.wait else now,
+        write.note if is_end else None,
+        1 if write.settles else 0,
+        1 if write.frees else 0,
+    )
 
 
 def summary_of(row: Any) -> SagaSummary:
@@ -127,8 +149,8 @@ def record_of(row: Any, entries: Iterable[Any]) -> SagaRecord:
         log.extend(map(entry_of, entries))
         if row.context is None:
             problem = "what it began with is missing"
-        elif row.seq != (log[-1].seq if log else 0):
-            problem = f"its log should end with entry {row.seq}"
+        elif not row.seq == len(log) == (log[-1].seq if log else 0):
+            problem = f"its log should have entries 1 to {row.seq}"
     except CorruptRecord as error:
         problem = error.reason
     damage = None if problem is None else str(CorruptRecord(row.id, problem))

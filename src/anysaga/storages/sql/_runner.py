@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -16,6 +17,9 @@ from anysaga.storages.sql._database import Database
 from anysaga.storages.sql._watch import Turn, watch
 
 _T = TypeVar("_T")
+
+_WARM = 5.0
+"""Seconds for which a connection that was good is believed to be so still."""
 
 
 class Lane:
@@ -34,15 +38,22 @@ class Lane:
         self._limit = limit
         self._connection: sa.Connection | None = None
         self._driver: Any = None
+        self._good_at = -math.inf
         self._closed = False
 
     async def hop(self, func: Callable[[], _T]) -> _T:
         """Run `func`, which uses this lane, in a worker thread. Never abandoned, whatever happens to the caller."""
         return await in_thread(func, limiter=self._limiter.get())
 
-    def run(self, operation: Callable[[sa.Connection], _T], *, limit: float | None = None) -> _T:
+    @property
+    def is_warm(self) -> bool:
+        """Whether the connection was good a moment ago. One that was idle for long may be dead, and say nothing."""
+        return self._connection is not None and monotonic() - self._good_at < _WARM
+
+    def run(self, operation: Callable[[sa.Connection], _T], *, limit: float | None = None, single: bool = False) -> _T:
         """Run `operation` as one transaction in this thread: committed when it returns, undone when it raises.
 
+        `single`: it executes one statement. Then nothing is begun anew, since nobody knows whether it took effect.
         Raises what it raises, with the driver's errors turned into `StorageError`; `StorageClosed` after `close`.
         """
         with self._lock:
@@ -50,7 +61,7 @@ class Lane:
                 raise StorageClosed(self._database.address)
             with watch.over(limit or self._limit, self._cut) as turn:
                 try:
-                    return self._host.call(partial(self._transact, operation))
+                    return self._host.call(partial(self._transact, operation, single=single))
                 except Exception as error:
                     explained = self._explain(error, turn)
                     if explained is None:
@@ -84,21 +95,23 @@ class Lane:
         """Begin anew in a forked child, where the lock may be one that nobody releases."""
         self._lock = threading.Lock()
 
-    def _transact(self, operation: Callable[[sa.Connection], _T]) -> _T:
+    def _transact(self, operation: Callable[[sa.Connection], _T], *, single: bool = False) -> _T:
         kept = self._connection
         connection = self._connection = kept or self._connect()
-        committing = False
+        committing = single
+        database = self._database
         try:
-            with self._database.begin(connection, writes=self._writes):
+            with database.single(connection) if single else database.begin(connection, writes=self._writes):
                 result = operation(connection)
                 committing = True
         except BaseException as error:  # noqa: ASYNC103 - this is no coroutine
-            if self._database.is_clean(connection):
+            if database.is_clean(connection):
                 raise
             self._drop()
             if kept is None or committing or not self._is_the_servers(error):
                 raise
         else:
+            self._good_at = monotonic()
             return result
         # The connection had died since the last transaction, or leads to a server that is the primary no more. Nothing
         # of this one was committed, so it is begun anew.

@@ -71,6 +71,7 @@ class ServerDatabase(Database):
             made(driver_of(connection))
             connection.execution_options(isolation_level="READ COMMITTED" if writes else "REPEATABLE READ")
             connection.detach()
+            self.prepare(driver_of(connection))
             lay(self.wire(connection), connection)
             for statement in self.settings(connection):
                 wire_of(connection).execute(statement, ())
@@ -136,6 +137,9 @@ class ServerDatabase(Database):
             return not isinstance(error, StorageUnavailable | StorageRefused)
         return self.faults_of_rows.fullmatch(self.code_of(cause)) is not None
 
+    def prepare(self, driver: Any) -> None:
+        """Set up the driver of a new connection, before anything is executed on it."""
+
     def start(self, connection: sa.Connection, *, writes: bool) -> None:
         """Begin a transaction. Most drivers do so by themselves, with its first statement."""
 
@@ -158,6 +162,12 @@ class ServerDatabase(Database):
     @abstractmethod
     def is_open(self, driver: Any) -> bool:
         """Whether the driver still believes in its connection."""
+
+    def note_failure(self, connection: sa.Connection, error: BaseException) -> None:
+        """Take note whether the connection can be used again, after an error that left no transaction open."""
+        connection.info[_IS_WHOLE] = isinstance(_driver_error(error), self._driver_errors) and not self._is_read_only(
+            error
+        )
 
     def _is_read_only(self, error: BaseException) -> bool:
         """Whether a new connection may be better: after a failover the same address leads to another server."""

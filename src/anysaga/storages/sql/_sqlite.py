@@ -174,7 +174,7 @@ def _awaited(answer: Awaitable[_T]) -> _T:
 
 def _driver(connection: sa.Connection) -> sqlite3.Connection:
     driver: Any = connection.connection.dbapi_connection
-    return driver  # type: ignore[no-any-return]
+    return driver  # type: ignore[no-any-return]  # a driver has no types
 
 
 def _primary_code(error: sqlite3.Error) -> int:

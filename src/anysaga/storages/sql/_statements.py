@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam as b
 
+from anysaga.storages.sql._advancing import ONE, ZERO, advance, changes_of
+from anysaga.storages.sql._at_once import AtOnce
 from anysaga.storages.sql._prepared import Bulk, Prepared
+from anysaga.storages.sql._rows import ADVANCES
 from anysaga.storages.sql._tables import Tables
-
-_ZERO: sa.ColumnElement[int] = sa.literal_column("0", sa.Integer)
-_ONE: sa.ColumnElement[int] = sa.literal_column("1", sa.Integer)
 
 MOST_IDS = 512
 """Ids that one query for `positions` takes at most."""
@@ -23,7 +23,7 @@ MOST_IDS = 512
 class Statements:
     """Prebuilt statements on the tables of one prefix, named after what they do."""
 
-    def __init__(self, tables: Tables, *, locks_rows: bool, updates_from_rows: bool) -> None:
+    def __init__(self, tables: Tables, *, locks_rows: bool, updates_from_rows: bool, takes_json: bool = False) -> None:
         self._tables = tables
         self._locks_rows = locks_rows
         self._updates_from_rows = updates_from_rows
@@ -31,6 +31,7 @@ class Statements:
         self._build_claims(tables.sagas)
         self._build_writes(tables)
         self._build_reads(tables)
+        self.at_once = AtOnce(tables) if takes_json else None
 
     def find(self, name: str | None, state: str | None, limit: int, after: str) -> sa.Select[Any]:
         """Summaries of one name (None: any) and one state (None: any), by id."""
@@ -62,7 +63,7 @@ class Statements:
         )
         self.alive = Prepared(
             sa.select(owners.c.id).where(
-                owners.c.id == b("b_id"), owners.c.dead == _ZERO, owners.c.expires_at >= b("b_now")
+                owners.c.id == b("b_id"), owners.c.dead == ZERO, owners.c.expires_at >= b("b_now")
             )
         )
         past = sa.select(owners.c.id).where(owners.c.expires_at < b("b_before")).order_by(owners.c.id)
@@ -92,15 +93,14 @@ class Statements:
             .limit(b("b_limit", type_=sa.Integer))
             .with_for_update(skip_locked=True)
         )
-        self.claim_due = (
-            sa.update(sagas).where(sagas.c.id == b("b_id")).values({**taken, "next_attempt_at": b("b_next")})
-        )
+        some = sagas.c.id.in_(b("b_ids", expanding=True))
+        self.claim_due = sa.update(sagas).where(some).values({**taken, "next_attempt_at": b("b_next")})
         given_back = (
             sa.update(sagas)
             .where(sagas.c.id == b("b_id"), sagas.c.fence == b("b_fence"))
             .values(
                 owner=sa.null(),
-                claims=sa.case((sagas.c.claims > _ZERO, sagas.c.claims - _ONE), else_=_ZERO),
+                claims=sa.case((sagas.c.claims > ZERO, sagas.c.claims - ONE), else_=ZERO),
                 next_attempt_at=b("b_next"),
             )
         )
@@ -109,14 +109,15 @@ class Statements:
 
     def _build_writes(self, tables: Tables) -> None:
         sagas = tables.sagas
-        self.insert_sagas = Bulk(sa.insert(sagas))
-        self.insert_starts = Bulk(sa.insert(tables.starts))
-        self.insert_entries = Bulk(sa.insert(tables.entries))
-        self.advance = Prepared(_advance(sagas, {name: b(name, type_=kind) for name, kind in _ADVANCE.items()}))
+        self.insert_sagas = Bulk(sa.insert(sagas), sagas.c.keys())
+        self.insert_starts = Bulk(sa.insert(tables.starts), tables.starts.c.keys())
+        self.insert_entries = Bulk(sa.insert(tables.entries), tables.entries.c.keys())
+        new = {name: b(name, type_=kind) for name, kind in ADVANCES.items()}
+        self.advance = Prepared(advance(sagas, new), list(ADVANCES))
         self.advance_all = self.advance
         if self._updates_from_rows:
             changes = _changes(sagas.alias("locked")) if self._locks_rows else _changes(None)
-            self.advance_all = Bulk(_advance(sagas, dict(changes.c)))
+            self.advance_all = Bulk(advance(sagas, dict(changes.c)), list(ADVANCES))
         self.park = (
             sa.update(sagas)
             .where(sagas.c.id == b("b_id"))
@@ -130,7 +131,7 @@ class Statements:
 
     def _build_reads(self, tables: Tables) -> None:
         sagas, starts, owners, entries = tables.sagas, tables.starts, tables.owners, tables.entries
-        with_owner = sagas.outerjoin(owners, sa.and_(owners.c.id == sagas.c.owner, owners.c.dead == _ZERO))
+        with_owner = sagas.outerjoin(owners, sa.and_(owners.c.id == sagas.c.owner, owners.c.dead == ZERO))
         label = owners.c.label.label("owner_label")
         self._summaries = sa.select(sagas, label).select_from(with_owner)
         positions = sa.select(sagas.c.id, sagas.c.fence, sagas.c.seq).order_by(sagas.c.id)
@@ -144,63 +145,24 @@ class Statements:
         self._loads = cache(partial(_of_sagas, whole, sagas.c.id))
         self._logs = cache(partial(_of_sagas, log, entries.c.saga_id))
         self.tail = Prepared(log.where(entries.c.saga_id == b("b_id"), entries.c.seq >= b("b_first")))
+        undelivered = sa.exists(sa.literal_column("1")).where(tables.outbox.c.saga_id == sagas.c.id)
         self.ended = (
             sa.select(sagas.c.id, sagas.c.ended_at)
-            .where(sagas.c.state == b("b_state"), sagas.c.ended_at < b("b_before"))
+            .where(sagas.c.state == b("b_state"), sagas.c.ended_at < b("b_before"), ~undelivered)
             .order_by(sagas.c.ended_at, sagas.c.id)
             .limit(b("b_limit", type_=sa.Integer))
             .with_for_update(skip_locked=True)
         )
 
 
-_ADVANCE: dict[str, Any] = {
-    "b_id": sa.String(),
-    "b_fence": sa.BigInteger(),
-    "b_before": sa.BigInteger(),
-    "b_after": sa.BigInteger(),
-    "b_state": sa.String(),
-    "b_live": sa.SmallInteger(),
-    "b_now": sa.BigInteger(),
-    "b_ended": sa.BigInteger(),
-    "b_next": sa.BigInteger(),
-    "b_note": sa.Text(),
-    "b_settles": sa.Integer(),
-    "b_frees": sa.Integer(),
-}
-"""What a write brings along, and of which types."""
-
-
 def _changes(locked: sa.FromClause | None) -> sa.Subquery:
-    """Rows of new values; only for those sagas that can be locked at once, if they are to be locked.
+    """Rows of new values, given as parameters.
 
     A statement with them begins with UPDATE, not with its common table: else `sqlite3` does not count what it meets.
     """
-    rows = sa.values(*(sa.column(name, kind) for name, kind in _ADVANCE.items()), name="rows")
-    given = rows.data([tuple(b(name, type_=kind) for name, kind in _ADVANCE.items())]).cte("given", nesting=True)
-    query = sa.select(given)
-    if locked is not None:
-        query = query.join_from(given, locked, locked.c.id == given.c.b_id).order_by(locked.c.id)
-        query = query.with_for_update(of=locked, skip_locked=True)
-    return query.subquery("changes")
-
-
-def _advance(sagas: sa.Table, new: Mapping[str, sa.ColumnElement[Any]]) -> sa.Update:
-    """What writes make of their sagas' rows, where they find them as they expect them."""
-    return (
-        sa.update(sagas)
-        .where(sagas.c.id == new["b_id"], sagas.c.fence == new["b_fence"], sagas.c.seq == new["b_before"])
-        .values(
-            seq=new["b_after"],
-            state=new["b_state"],
-            live=new["b_live"],
-            updated_at=new["b_now"],
-            ended_at=new["b_ended"],
-            next_attempt_at=new["b_next"],
-            note=new["b_note"],
-            claims=sa.case((new["b_settles"] == _ONE, _ZERO), else_=sagas.c.claims),
-            owner=sa.case((new["b_frees"] == _ONE, sa.null()), else_=sagas.c.owner),
-        )
-    )
+    rows = sa.values(*(sa.column(name, kind) for name, kind in ADVANCES.items()), name="rows")
+    given = rows.data([tuple(b(name, type_=kind) for name, kind in ADVANCES.items())]).cte("given", nesting=True)
+    return changes_of(given, locked)
 
 
 def _of_sagas(query: Any, key: sa.ColumnElement[str], size: int) -> Prepared:

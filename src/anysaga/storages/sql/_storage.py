@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -9,6 +10,7 @@ from functools import partial
 import anyio
 import sqlalchemy as sa
 
+from anysaga._arguments import check_seconds, is_number
 from anysaga._errors import InvalidArgument, StaleFence, StorageError
 from anysaga._records import LIVE_STATES, Claim, NewSaga, SagaRecord, SagaState, SagaSummary, Write
 from anysaga.abc import CircuitRecord, CircuitStore, Delivery, Outbox, OutboxLag, Settlement, Storage
@@ -22,7 +24,7 @@ from anysaga.storages.sql._jobs import Creation, Recording, Release
 from anysaga.storages.sql._mysql import MySQLDatabase
 from anysaga.storages.sql._postgresql import PostgreSQLDatabase
 from anysaga.storages.sql._sqlite import Durability, SQLiteDatabase
-from anysaga.storages.sql._tables import Tables
+from anysaga.storages.sql._verbs import verbs_of
 
 _LEAST_CONNECT_LIMIT = 2.0  # libpq takes no less
 
@@ -64,10 +66,10 @@ class SQLAlchemyStorage(Storage, CircuitStore, Outbox):
     ) -> None:
         _check(lease=lease, durability=durability, busy_timeout=busy_timeout)
         clock = clock or HostClock()
-        tables = Tables(table_prefix)
         engine = engine_of(url_or_engine, connect_limit=max(lease / 4, _LEAST_CONNECT_LIMIT))
         database = _database_of(engine, lease=lease, durability=durability, busy_timeout=busy_timeout, clock=clock)
-        self._core = Core(database, tables, lease=lease, create_schema=create_schema, label=label, clock=clock)
+        verbs = verbs_of(table_prefix, engine.dialect, database)
+        self._core = Core(database, verbs, lease=lease, create_schema=create_schema, label=label, clock=clock)
         self._lease = self._core.lease
         self._write = self._core.writer.hop
 
@@ -85,13 +87,12 @@ class SQLAlchemyStorage(Storage, CircuitStore, Outbox):
 
     async def create(self, new: NewSaga) -> Claim | None:
         creation = Creation(new)
-        basket = creation.basket
         try:
             await self._core.submit(creation)
         except BaseException:
-            self._lease.forsake(basket)
+            self._lease.forsake(creation.basket)
             raise
-        return basket.claims[0] if basket.claims else None
+        return next(iter(creation.basket.claims), None)
 
     async def claim(self, saga_id: str, *, states: frozenset[SagaState] = LIVE_STATES) -> Claim:
         claims = await self._take(
@@ -234,9 +235,10 @@ def _database_of(
 
 
 def _check(*, lease: float, durability: str, busy_timeout: float) -> None:
-    if not lease > 0:
-        raise InvalidArgument("lease", lease, "it is a number of seconds above 0")
+    check_seconds(lease=lease)
+    if math.isinf(lease):
+        raise InvalidArgument("lease", lease, "it is a number of seconds, or the sagas of a dead process stay its own")
     if durability not in ("full", "normal"):
         raise InvalidArgument("durability", durability, "choose 'full' or 'normal'")
-    if not busy_timeout >= 0:
+    if not is_number(busy_timeout) or not 0 <= busy_timeout < math.inf:
         raise InvalidArgument("busy_timeout", busy_timeout, "it is a number of seconds, 0 or more")

@@ -28,7 +28,7 @@ class Tables:
     """
 
     def __init__(self, prefix: str) -> None:
-        if not _PREFIX.fullmatch(prefix):
+        if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
             raise InvalidArgument("table_prefix", prefix, f"it must match {_PREFIX.pattern}")
         self.metadata = sa.MetaData()
         self.meta = _table(

@@ -15,7 +15,7 @@ from anysaga._records import Claim, NewSaga, SagaRecord, SagaSummary, Write
 from anysaga.storages.rules import same_entries
 from anysaga.storages.sql._outbox import OutboxRows
 from anysaga.storages.sql._prepared import Prepared, run_together
-from anysaga.storages.sql._rows import advance_values, entry_of, entry_values, saga_values
+from anysaga.storages.sql._rows import advance_row, deadline_of, entry_of, entry_rows, saga_row, start_row
 from anysaga.storages.sql._statements import MOST_IDS, Statements
 
 Position = tuple[int, int]
@@ -51,29 +51,44 @@ class Writes:
         """
         return _positions(connection, ids, self._sql.locked_positions)
 
+    @property
+    def go_at_once(self) -> bool:
+        """Whether there is a statement that is a transaction of its own for `write_at_once`."""
+        return self._sql.at_once is not None
+
+    def write_at_once(
+        self, connection: sa.Connection, new: Iterable[NewSaga], writes: Iterable[Write], owner: str, label: str
+    ) -> tuple[dict[str, Claim], dict[str, int]]:
+        """Enter sagas, and record writes without events, as far as all is as it should be; what is not is left out.
+
+        Returns the claims on the sagas, and when each write was recorded, by id.
+        """
+        assert self._sql.at_once is not None  # noqa: S101 - else nothing goes at once
+        fresh = sorted(new, key=lambda each: each.saga_id)
+        ordered = sorted(writes, key=lambda each: each.saga_id)
+        written = self._sql.at_once.write(connection, fresh, ordered, owner)
+        now = written.now
+        claims = {each.saga_id: _first_claim(each, label, now) for each in fresh} if written.begins else {}
+        return claims, dict.fromkeys(written.forward, now)
+
     def insert(
-        self, connection: sa.Connection, sagas: Iterable[NewSaga], owner: str, label: str, now: int
+        self, connection: sa.Connection, new: Iterable[NewSaga], owner: str, label: str, now: int
     ) -> dict[str, Claim]:
         """Enter sagas whose ids are not taken, with their first entries. Returns the claims on them by id."""
-        ordered = sorted(sagas, key=lambda new: new.saga_id)
-        starts = [
-            {"saga_id": new.saga_id, "outline": new.outline, "digest": new.digest, "context": new.context}
-            for new in ordered
-        ]
-        run_together(
-            connection,
-            (self._sql.insert_sagas, [saga_values(new, owner, now) for new in ordered]),
-            (self._sql.insert_starts, starts),
-            (self._sql.insert_entries, [row for new in ordered for row in entry_values(new.saga_id, new.entries, now)]),
-        )
-        return {new.saga_id: _first_claim(new, label, now) for new in ordered}
+        ordered = sorted(new, key=lambda each: each.saga_id)
+        sagas = [saga_row(each, owner, now) for each in ordered]
+        starts = [start_row(each) for each in ordered]
+        entries = [row for each in ordered for row in entry_rows(each.saga_id, each.entries, now)]
+        sql = self._sql
+        run_together(connection, (sql.insert_sagas, sagas), (sql.insert_starts, starts), (sql.insert_entries, entries))
+        return {each.saga_id: _first_claim(each, label, now) for each in ordered}
 
     def record_one(self, connection: sa.Connection, write: Write, now: int) -> int | Refusal:
         """Append the entries of a single write and set the state; returns the moment. Two statements."""
-        if self._sql.advance.run(connection, advance_values(write, now)) == 0:
+        if self._sql.advance.run(connection, advance_row(write, now)) == 0:
             position = self.positions(connection, [write.saga_id]).get(write.saga_id)
             return self._recorded_before(connection, write, position)
-        entries = entry_values(write.saga_id, write.entries, now)
+        entries = entry_rows(write.saga_id, write.entries, now)
         run_together(connection, (self._sql.insert_entries, entries), *self._outbox.entering([write], now))
         return now
 
@@ -103,11 +118,11 @@ class Writes:
         return dict.fromkeys((write.saga_id for write in fitting), now)
 
     def _record_fitting(self, connection: sa.Connection, writes: Sequence[Write], now: int) -> int:
-        changes = [advance_values(write, now) for write in writes]
-        entries = [row for write in writes for row in entry_values(write.saga_id, write.entries, now)]
+        changes = [advance_row(write, now) for write in writes]
+        entries = [row for write in writes for row in entry_rows(write.saga_id, write.entries, now)]
+        events = self._outbox.entering(writes, now)
         advance = self._sql.advance if len(writes) == 1 else self._sql.advance_all
-        work = (advance, changes), (self._sql.insert_entries, entries), *self._outbox.entering(writes, now)
-        return run_together(connection, *work)[0]
+        return run_together(connection, (advance, changes), (self._sql.insert_entries, entries), *events)[0]
 
     def _recorded_before(self, connection: sa.Connection, write: Write, position: Position | None) -> int | Refusal:
         if position is None:
@@ -134,20 +149,19 @@ def _positions(
 
 
 def _first_claim(new: NewSaga, label: str, now: int) -> Claim:
-    row = saga_values(new, label, now)
     summary = SagaSummary(
         saga_id=new.saga_id,
         name=new.name,
         version=new.version,
         state=new.state,
-        fence=row["fence"],
-        seq=row["seq"],
+        fence=1,
+        seq=new.entries[-1].seq if new.entries else 0,
         owner=label,
-        claims=row["claims"],
+        claims=1,
         created_at=now,
         updated_at=now,
         next_attempt_at=now,
-        deadline=row["deadline"],
+        deadline=deadline_of(new, now),
     )
     log = tuple(entry.stamped(now) for entry in new.entries)
     return Claim(SagaRecord(summary, new.outline, new.digest, new.context, log), summary.fence, now)
