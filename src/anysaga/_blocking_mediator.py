@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from anysaga._blocking import BlockingRunner
+from anysaga._blocking import MARGIN, BlockingRunner
 from anysaga._errors import InvalidArgument
 from anysaga._results import SagaResult, StepResult
 from anysaga.mediator import SagaMediator, SagaStream
@@ -54,7 +54,7 @@ class BlockingMediator:
             raise InvalidArgument("mediator", self, "it is open already: enter it once, and share it")
         self._runner.__enter__()
         try:
-            self._open = self._runner._running().wrap(self._mediator)
+            self._open = self._runner._running().wrap(self._mediator, MARGIN, leaving=0.0)
             self._open.__enter__()
         except BaseException as error:
             self._open = None
@@ -67,11 +67,8 @@ class BlockingMediator:
     ) -> None:
         opened, self._open = self._open, None
         try:
-            if opened is not None and not self._runner._let_go:
+            if opened is not None and not self._runner._running().is_left_alone:
                 opened.__exit__(None, None, None)
-        except KeyboardInterrupt:
-            self._runner._let_go = True
-            raise
         finally:
             self._runner.__exit__(kind, error, traceback)
 

@@ -276,7 +276,7 @@ async def test_shutdown_drains_the_mediator_and_closes_the_storage(
 
 
 async def _set_once_drained(mediator: SagaMediator, ends: anyio.Event) -> None:
-    while mediator._group is not None:  # noqa: ASYNC110 - nobody tells
+    while mediator._pool is not None:  # noqa: ASYNC110 - nobody tells
         await anyio.sleep(0.01)
     ends.set()
 

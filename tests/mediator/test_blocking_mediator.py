@@ -11,11 +11,11 @@ from anysaga import (
     BlockingCallInLoop,
     BlockingMediator,
     InvalidArgument,
+    RunnerMisused,
     SagaMap,
     SagaMediator,
     SagaState,
     Step,
-    TransactionMisused,
 )
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -94,7 +94,7 @@ def test_a_startup_that_fails_is_raised_and_may_be_tried_again(did: list[str]) -
 
 def test_it_is_used_inside_its_block_and_entered_once(did: list[str]) -> None:
     mediator = mediator_of(Leg("a", did))
-    with pytest.raises(TransactionMisused):
+    with pytest.raises(RunnerMisused):
         mediator.run(Journey())
     with mediator, pytest.raises(InvalidArgument):
         mediator.__enter__()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import anyio
 import pytest
+from drives import eventually_ended
 from journeys import CARD, Journey, Leg, PlainLeg, cancelled_once, hangs_once, raises, saga_of
 
 from anysaga import (
@@ -116,12 +117,6 @@ async def test_a_caller_that_is_cancelled_lets_the_saga_go_on(
         await eventually_ended(mediator)
     assert did == ["act a", "act b"]
     assert await state_of(storage, "j") is SagaState.COMPLETED
-
-
-async def eventually_ended(mediator: SagaMediator) -> None:
-    """Wait until the mediator drives nothing."""
-    for drive in list(mediator._drives):
-        await drive.ended.wait()
 
 
 async def test_a_cancelled_caller_has_the_saga_undone_where_that_is_wanted(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import anyio
 import pytest
+from drives import eventually_ended
 from journeys import Journey, Leg
 
 from anysaga import SagaMediator, SagaState
@@ -88,8 +89,7 @@ async def test_a_run_that_waits_for_the_block_to_open_is_driven_by_the_mediator(
     async def own() -> None:
         async with mediator:
             await ends.wait()
-            for drive in list(mediator._drives):
-                await drive.ended.wait()
+            await eventually_ended(mediator)
             assert (await mediator.resume("j")).state is SagaState.COMPLETED
 
     async with anyio.create_task_group() as group:

@@ -9,7 +9,7 @@ from typing import Any
 from attrs import define, field
 
 from anysaga._definition import Definition
-from anysaga._nodes import FALLBACK, PRIMARY
+from anysaga._nodes import source_of
 from anysaga._records import Entry, EntryKind, Outcome, SagaRecord, SagaState, frozen
 
 BEFORE_ALL = -1
@@ -106,7 +106,7 @@ class _Telling:
             **self._at(entry, "step"),
             "attempts": self.attempts.get(entry.path, entry.attempt),
             "duration": entry.duration,
-            "source": _source(entry.path),
+            "source": source_of(entry.path),
         }
         return {**data, "response": json.loads(entry.response)} if self._shows(entry) and entry.response else data
 
@@ -130,9 +130,3 @@ class _Telling:
 
 def _names(outline: str) -> dict[str, str]:
     return {path: name for path, name, *_ in json.loads(outline)}
-
-
-def _source(path: str) -> str:
-    """Which branch of the innermost Fallback a path is in, as `StepResult.source` names it."""
-    branches = [part for part in path.split("/") if part in (PRIMARY, FALLBACK)]
-    return branches[-1] if branches else "step"

@@ -12,9 +12,9 @@ from starlette.background import BackgroundTask
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from anysaga._arguments import check_seconds
 from anysaga._definition import Definition
 from anysaga._errors import (
-    InvalidArgument,
     MediatorClosed,
     SagaAlreadyRunning,
     SagaMismatch,
@@ -58,9 +58,7 @@ class SagaEvents(Response):
         keep_alive: float = 15.0,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        for name, seconds in (("poll", poll), ("keep_alive", keep_alive)):
-            if not seconds > 0:
-                raise InvalidArgument(name, seconds, "it is a number of seconds above 0")
+        check_seconds(poll=poll, keep_alive=keep_alive)
         self.status_code = 200
         self.background: BackgroundTask | None = None
         self.init_headers({**_HEADERS, **(headers or {})})

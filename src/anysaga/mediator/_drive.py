@@ -8,36 +8,38 @@ from typing import Any
 import anyio
 from anyio import CancelScope
 
+from anysaga._cancellations import asks_to_end, refusing_strays
 from anysaga._driver import Driver
 from anysaga._errors import MediatorClosed
 from anysaga._results import SagaResult, StepResult
 from anysaga._transaction import SagaTransaction
+from anysaga.mediator._pool import TaskPool
 
 
 class Drive:
-    """Drives a saga to its end, to be called in the mediator's task group.
+    """Drives a saga to its end in a task of the pool.
 
-    `stops` is asked between two steps: once it says so, the saga is given back. `shows` says that somebody looks at the
-    results one by one. `ends` is called at its end. What the saga raises is kept for those who wait.
+    Once the pool is closed, the saga is given back between two steps. `shows` says that somebody looks at the results
+    one by one. `ends` is called at its end. What the saga raises is kept for those who wait.
     """
 
     def __init__(
         self,
         transaction: SagaTransaction[Any],
+        pool: TaskPool,
         *,
-        stops: Callable[[], bool],
         ends: Callable[[Drive], object],
         shows: bool,
     ) -> None:
         self._transaction = transaction
-        self._stops = stops
+        self._pool = pool
         self._ends = ends
         self._shows = shows
         self._shown: list[StepResult[Any]] = []
-        self._scope = CancelScope(shield=True)  # so that nobody but us says when it is cancelled
+        self._scope: CancelScope | None = None  # the task's, while that is ours
         self._moved: anyio.Event | None = None
         self.ended = anyio.Event()
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._result: SagaResult[Any] | None = None
 
     @property
@@ -45,26 +47,42 @@ class Drive:
         """The saga's id."""
         return self._transaction.saga_id
 
+    def __str__(self) -> str:
+        return f"saga {self._transaction.saga_name!r} ({self.saga_id})"
+
+    def start(self) -> None:
+        """Have the saga driven soon."""
+        self._scope = self._pool.start(self)
+
     async def __call__(self) -> None:
-        """Drive the saga, whatever is cancelled around; nothing comes out."""
+        """Drive the saga, in the pool. Nothing comes out but cancellations."""
         try:
-            with self._scope:
+            with refusing_strays(self):
                 await self._run()
-        except Exception as error:  # noqa: BLE001 - raised again where somebody waits for it
+        except BaseException as error:  # noqa: ASYNC103 - raised again where somebody waits for it
+            if asks_to_end(error):
+                raise
             self._error = error
-        finally:
-            self._ends(self)
-            self.ended.set()
-            self._tell()
+
+    def end(self) -> None:
+        """Tell those who wait that nothing more comes."""
+        self._scope = None
+        self._ends(self)
+        self.ended.set()
+        self._tell()
 
     def go_back(self) -> None:
         """Undo the saga: the running step is cancelled, as if this were a task of the caller."""
+        if self._scope is None:
+            return
         if self._driver is not None:
             self._driver.stepping.run.drains = False
         self._scope.cancel()
 
     def stop(self) -> None:
         """Give the saga back, and undo nothing: a running act has the saga's grace to end."""
+        if self._scope is None:
+            return
         driver = self._driver
         if driver is not None and driver.stepping.run.in_call and not driver.progress.going_back:
             self._scope.deadline = anyio.current_time() + self._transaction.grace
@@ -110,9 +128,9 @@ class Drive:
                 async for step in transaction:
                     self._shown.append(step)
                     self._tell()
-                    if self._stops():
+                    if self._pool.is_closed():
                         await transaction.suspend()
             else:
-                await transaction.run_to_end(stops=self._stops)
+                await transaction.run_to_end(stops=self._pool.is_closed)
             if transaction.state.is_end:
                 self._result = transaction.result

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from anysaga._errors import ContextAlreadyMapped, ContextNotMapped, InvalidArgument, SagaMismatch, SagaOfOtherContext
+from anysaga._errors import ContextAlreadyMapped, ContextNotMapped, SagaMismatch, SagaOfOtherContext
 from anysaga._records import SagaSummary
-from anysaga._saga import Saga
+from anysaga._saga import Saga, made_saga
 
 ContextT = TypeVar("ContextT")
 
@@ -30,7 +30,7 @@ class SagaMap:
         Raises `ContextAlreadyMapped` if there is one, `SagaOfOtherContext` if the saga works on another type, and
         `DefinitionError` for a saga that has no steps.
         """
-        made = _made(saga)
+        made = made_saga(saga)
         definition = made.definition
         if definition.context_type is not Any and definition.context_type != context_type:
             raise SagaOfOtherContext(_name(context_type), definition.name, _name(definition.context_type))
@@ -66,14 +66,6 @@ class SagaMap:
 
     def __len__(self) -> int:
         return len(self._sagas)
-
-
-def _made(saga: object) -> Saga[Any]:
-    if isinstance(saga, Saga):
-        return saga
-    if isinstance(saga, type) and issubclass(saga, Saga):
-        return saga()
-    raise InvalidArgument("saga", saga, "give a saga class, or a saga")
 
 
 def _name(kind: Any) -> str:

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class, move_on_after
-from anyio.abc import TaskGroup
 
+from anysaga._arguments import check_counts, check_seconds
 from anysaga._errors import InvalidArgument, MediatorClosed
 from anysaga._event_map import EventMap
 from anysaga._middleware import Middleware
@@ -20,6 +20,7 @@ from anysaga.abc import Publisher, Storage
 from anysaga.mediator._deliveries import Deliveries
 from anysaga.mediator._drive import Drive
 from anysaga.mediator._map import SagaMap
+from anysaga.mediator._pool import TaskPool
 from anysaga.mediator._startup import Hook, Startup
 from anysaga.mediator._stream import Driving, SagaStream, Source, Watching
 from anysaga.storages import MemoryStorage
@@ -85,11 +86,8 @@ class SagaMediator:
             raise InvalidArgument("sagas", sagas, "give a SagaMap that binds at least one context to its saga")
         if on_disconnect not in ("continue", "compensate"):
             raise InvalidArgument("on_disconnect", on_disconnect, 'it is "continue" or "compensate"')
-        if type(max_concurrent_event_handlers) is not int or max_concurrent_event_handlers < 1:
-            expected = "give a whole number, 1 or more"
-            raise InvalidArgument("max_concurrent_event_handlers", max_concurrent_event_handlers, expected)
-        if not drain_timeout > 0:
-            raise InvalidArgument("drain_timeout", drain_timeout, "it is a number of seconds above 0")
+        check_counts(max_concurrent_event_handlers=max_concurrent_event_handlers)
+        check_seconds(drain_timeout=drain_timeout)
         kept = MemoryStorage() if storage is None else storage
         self._storage = kept
         outer = tuple(middlewares)
@@ -106,7 +104,7 @@ class SagaMediator:
         self._startup = Startup(on_startup)
         self._goes_on = on_disconnect == "continue"
         self._drain_timeout = drain_timeout
-        self._group: TaskGroup | None = None
+        self._pool: TaskPool | None = None
         self._entered = False
         self._closed = False
         self._drives: dict[Drive, None] = {}
@@ -139,9 +137,9 @@ class SagaMediator:
 
         async def begin() -> Source:
             await self._ready(saga, identity)
-            if self._group is None:
+            if self._pool is None:
                 return Driving(saga.transaction(context, saga_id=identity), self._deliveries.flush)
-            drive = self._start(self._group, saga, context, identity, shows=True)
+            drive = self._start(self._pool, saga, context, identity, shows=True)
             return Watching(drive, lambda: self._disconnect(drive))
 
         return SagaStream(identity, begin)
@@ -175,7 +173,7 @@ class SagaMediator:
         except BaseException:
             self._entered = False
             raise
-        self._group = group
+        self._pool = TaskPool(group)
         self._closed = False
         group.start_soon(self._deliveries.run, name="events")
         return self
@@ -183,10 +181,11 @@ class SagaMediator:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        group = self._group
-        assert group is not None  # noqa: S101 - it was entered
-        self._group = None
+        pool = self._pool
+        assert pool is not None  # noqa: S101 - it was entered
+        self._pool = None
         self._closed = True
+        pool.close()
         try:
             with move_on_after(self._drain_timeout):
                 while self._drives:
@@ -198,18 +197,18 @@ class SagaMediator:
             self._deliveries.stop()
             self._entered = False
             # The group is told of no error, which it would wrap; who left with one sees it as it is.
-            await group.__aexit__(None, None, None)  # noqa: ASYNC102 - waits for what was just stopped
+            await pool.group.__aexit__(None, None, None)  # noqa: ASYNC102 - waits for what was just stopped
             with CancelScope(shield=True), move_on_after(_CLOSING):
                 await self._deliveries.close()
 
     async def _run(self, saga: Saga[ContextT], context: ContextT | None, saga_id: str) -> SagaResult[ContextT]:
         await self._ready(saga, saga_id)
-        if self._group is None:
+        if self._pool is None:
             try:
                 return await saga.run(context, saga_id=saga_id)
             finally:
                 await self._deliveries.flush()  # noqa: ASYNC102 - one who is cancelled leaves it to later
-        drive = self._start(self._group, saga, context, saga_id, shows=False)
+        drive = self._start(self._pool, saga, context, saga_id, shows=False)
         try:
             await drive.ended.wait()
         except get_cancelled_exc_class():
@@ -224,12 +223,12 @@ class SagaMediator:
             await self._startup()
 
     def _start(
-        self, group: TaskGroup, saga: Saga[ContextT], context: ContextT | None, saga_id: str, *, shows: bool
+        self, pool: TaskPool, saga: Saga[ContextT], context: ContextT | None, saga_id: str, *, shows: bool
     ) -> Drive:
         transaction = saga._transaction(context, saga_id, drains=True)
-        drive = Drive(transaction, stops=lambda: self._group is not group, ends=self._drives.pop, shows=shows)
+        drive = Drive(transaction, pool, ends=self._drives.pop, shows=shows)
         self._drives[drive] = None
-        group.start_soon(drive, name=f"saga {saga_id}")
+        drive.start()
         return drive
 
     def _disconnect(self, drive: Drive) -> None:
