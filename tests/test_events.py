@@ -13,6 +13,7 @@ import pytest
 from attrs import define, field
 
 from anysaga import (
+    CurrentStep,
     EventMap,
     EventRefused,
     Fallback,
@@ -318,6 +319,21 @@ class TestRefused:
         with pytest.raises(RuntimeError):
             await Saga[Order](name="order", storage=storage, steps=steps).run(Order())
         assert len(refused) == 1
+
+    async def test_a_call_that_has_ended_records_nothing(self, storage: Storage) -> None:
+        """What a task that outlives its step records has no commit to be in: it is refused, and not lost silently."""
+        calls: list[CurrentStep] = []
+
+        def keep(_: Order) -> None:
+            calls.append(current_step())
+
+        saga = Saga[Order](name="order", storage=storage, steps=[step("Pay", keep, keep), step("Send", fails)])
+        with pytest.raises(RuntimeError):
+            await saga.run(Order())
+        assert len(calls) == 2
+        for ended in calls:
+            with pytest.raises(EventRefused, match=r"'Pay'.*has ended"):
+                ended.record(Paid(1))
 
     async def test_another_word_for_when_is_refused(self, storage: Storage) -> None:
         def act(_: Order) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from anyio import CapacityLimiter, create_task_group, fail_after
 from attrs import define
 
+from anysaga._cancellations import asks_to_end, refusing_strays
 from anysaga._errors import NoCurrentMessage, NotReadable
 from anysaga._event_map import Binding, EventHandler, Target
 from anysaga._hosting import in_thread
@@ -63,10 +64,12 @@ class Handling:
                 binding = self._binding(message)
                 event = binding.codec.decode(message.data, where=f"the event {message.type}")
                 secrets = binding.codec.secrets(event)
-                with fail_after(self.timeout):
+                with refusing_strays(f"the handler of event {message.id}"), fail_after(self.timeout):
                     await self._call(event)
                 results[delivery] = None
-            except Exception as error:  # noqa: BLE001 - whatever it is, the event comes again
+            except BaseException as error:  # noqa: ASYNC103 - whatever it is, the event comes again
+                if asks_to_end(error):
+                    raise
                 results[delivery] = Failure(error, error_in_words(error, secrets))
 
     async def _call(self, event: Any) -> None:

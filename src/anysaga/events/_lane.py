@@ -25,7 +25,7 @@ _GIVE_BACK = 5.0
 class Failure:
     """Why something did not arrive: the error, and what may be said of it."""
 
-    error: Exception
+    error: BaseException
     words: str
 
 

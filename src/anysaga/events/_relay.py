@@ -8,6 +8,8 @@ from itertools import chain
 
 from anyio import CapacityLimiter, create_task_group, fail_after
 
+from anysaga._arguments import check_counts, check_seconds
+from anysaga._cancellations import refusing_strays
 from anysaga._errors import InvalidArgument, StorageClosed
 from anysaga._event_map import BROKER, EventMap, Target
 from anysaga._hosting import in_own_loop
@@ -63,11 +65,8 @@ class EventRelay:
     ) -> None:
         if not isinstance(storage, Outbox):
             raise InvalidArgument("storage", storage, "it keeps no events: use SQLAlchemyStorage, or implement Outbox")
-        if type(max_concurrent) is not int or max_concurrent < 1:
-            raise InvalidArgument("max_concurrent", max_concurrent, "give a whole number, 1 or more")
-        for name, value in (("handler_timeout", handler_timeout), ("poll", poll)):
-            if not value > 0:
-                raise InvalidArgument(name, value, "it is a number of seconds above 0")
+        check_counts(max_concurrent=max_concurrent)
+        check_seconds(handler_timeout=handler_timeout, poll=poll)
         self._outbox: Outbox = storage
         self._targets = _targets([events] if isinstance(events, EventMap) else events)
         if publisher is None and not self._targets:
@@ -180,7 +179,7 @@ def _wake(lanes: Sequence[Lane]) -> None:
 
 async def _publish(publisher: Publisher, deliveries: Sequence[Delivery], results: Results) -> None:
     try:
-        with fail_after(_BROKER_LEASE - _MARGIN):
+        with refusing_strays("the publisher"), fail_after(_BROKER_LEASE - _MARGIN):
             answers = await publisher.publish([delivery.message for delivery in deliveries])
         for delivery, answer in zip(deliveries, answers, strict=True):
             results[delivery] = None if answer is None else Failure(answer, error_in_words(answer))

@@ -14,7 +14,7 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from attrs import frozen
 from confluent_kafka import Consumer, Producer, TopicPartition
-from tcp_proxy import TcpProxy, tcp_proxy
+from tcp_proxy import TcpProxy
 from yarl import URL
 
 from anysaga.abc import Message, Publisher
@@ -203,7 +203,7 @@ def rabbitmq(address: str) -> Iterator[RabbitMQ]:
     url = URL(address)
     with (
         start_blocking_portal("asyncio") as portal,
-        tcp_proxy(url.host or "localhost", url.port or 5672) as proxy,
+        TcpProxy((url.host or "localhost", url.port or 5672)) as proxy,
     ):
         broker = RabbitMQ(portal, portal.call(aio_pika.connect, url), proxy, url)
         try:
@@ -226,7 +226,7 @@ def kafka_cluster() -> Iterator[int]:
 @contextmanager
 def kafka(kind: type[Kafka], port: int) -> Iterator[Kafka]:
     """Give a topic of that cluster. The broker says where it is, so the proxy has to say that it is the broker."""
-    with tcp_proxy("127.0.0.1", port) as proxy:
+    with TcpProxy(("127.0.0.1", port)) as proxy:
         proxy.replace[_place(port)] = _place(proxy.port)
         yield kind(f"127.0.0.1:{port}", proxy)
 

@@ -150,6 +150,6 @@ async def test_a_producer_that_failed_is_replaced(kafka_port: int) -> None:
             assert [type(error) for error in answers] == [PublishFailed] * len(MESSAGES)
             assert "no answer" not in str(answers[0])
 
-            cluster.proxy.accept()
+            cluster.proxy.come_back()
             assert await publisher.publish(MESSAGES) == [None] * len(MESSAGES)
             assert publisher._client is not old

@@ -88,7 +88,7 @@ async def test_a_broker_that_is_down_at_first_delays_nobody(broker: Broker) -> N
         error = await fails(publisher, MESSAGES)
         assert "did not confirm" in str(error)
 
-        broker.proxy.accept()
+        broker.proxy.come_back()
         await confirmed(publisher, MESSAGES)
     assert len(broker.received(len(MESSAGES))) == len(MESSAGES)
 
@@ -100,7 +100,7 @@ async def test_a_broker_that_goes_and_comes_back(broker: Broker) -> None:
         broker.proxy.down()
         await fails(publisher, MESSAGES[5:])
 
-        broker.proxy.accept()
+        broker.proxy.come_back()
         await confirmed(publisher, MESSAGES[5:])
     assert len(broker.received(len(MESSAGES))) == len(MESSAGES)
 
@@ -122,7 +122,7 @@ async def test_a_silent_broker_is_not_waited_for(broker: Broker) -> None:
         with anyio.fail_after(SHORT + 5):
             await fails(publisher, MESSAGES[5:])
 
-        broker.proxy.flow()
+        broker.proxy.come_back()
         await confirmed(publisher, MESSAGES[5:])
     assert len(broker.received(len(MESSAGES))) == len(MESSAGES)
 
@@ -136,7 +136,7 @@ async def test_a_cancelled_caller_leaves_at_once_and_the_client_whole(broker: Br
             await publisher.publish(MESSAGES[5:])
         assert scope.cancelled_caught
 
-        broker.proxy.flow()
+        broker.proxy.come_back()
         assert await publisher.publish(MESSAGES[5:]) == [None] * len(MESSAGES[5:])
     assert len(broker.received(len(MESSAGES))) == len(MESSAGES)
 
