@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 from attrs import define, field
 
-from anysaga import MemoryStorage, Outcome, Retry, Saga, Step, secret
+from anysaga import Fallback, MemoryStorage, Outcome, Parallel, Retry, Saga, Step, secret
 from anysaga.abc import Claim, EntryKind, NewSaga, Storage, Write
 
 AT_ONCE = Retry(attempts=3, delay=0.0)
@@ -104,7 +104,7 @@ class PlainLeg(Step[Journey, str]):
         self._undo(journey)
 
 
-def saga_of(storage: Storage | None, *steps: Step[Any, Any], **options: Any) -> Saga[Journey]:
+def saga_of(storage: Storage | None, *steps: Step[Any, Any] | Fallback | Parallel, **options: Any) -> Saga[Journey]:
     """A saga named "journey" of these steps."""
     return Saga[Journey](name="journey", steps=list(steps), storage=storage, **options)
 

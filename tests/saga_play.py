@@ -109,7 +109,8 @@ def desk_of(progress: Progress, entries: list[Entry]) -> _Desk:
 
 def facts(progress: Progress) -> dict[str, Any]:
     """All that a progress says, to compare: a step of which nothing is known is no fact."""
-    found = {name: copy.copy(getattr(progress, name)) for name in attrs.fields_dict(Progress) if name != "definition"}
+    names = [*attrs.fields_dict(Progress), "copies", "snapshots", "parts_done", "undone", "given_up"]
+    found = {name: copy.copy(getattr(progress, name)) for name in names if name != "definition"}
     nothing = attrs.asdict(StepProgress())
     steps = {path: attrs.asdict(step) for path, step in progress.steps.items()}
     found["steps"] = {path: step for path, step in steps.items() if step != nothing}

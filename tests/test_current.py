@@ -32,6 +32,14 @@ def made(**fields: object) -> CurrentStep:
     return CurrentStep(**{**given, **fields})  # type: ignore[arg-type]  # fields by name
 
 
+class _Keeper:
+    def __init__(self) -> None:
+        self.saved: list[CurrentStep] = []
+
+    async def save(self, current: CurrentStep, /) -> None:
+        self.saved.append(current)
+
+
 @pytest.fixture
 def running() -> Iterator[CurrentStep]:
     """A step that runs here."""
@@ -106,17 +114,13 @@ class TestCheckpoint:
             await checkpoint()
 
     async def test_in_an_act_it_saves(self) -> None:
-        saved = []
-
-        async def save(step: CurrentStep) -> None:
-            saved.append(step)
-
-        step = made(save=save)
+        keeper = _Keeper()
+        step = made(keeper=keeper, saves=True)
         token = enter(step)
         await checkpoint()
         leave(token)
 
-        assert saved == [step]
+        assert keeper.saved == [step]
 
     async def test_in_an_undo_it_is_refused(self) -> None:
         token = enter(made())

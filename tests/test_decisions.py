@@ -712,7 +712,7 @@ def lines_of(progress: Progress, entry: Entry) -> int:
 
     def count(frame: FrameType, event: str, argument: object) -> Tracer | None:
         nonlocal lines
-        if not frame.f_globals["__name__"].startswith("anysaga."):
+        if not frame.f_globals.get("__name__", "").startswith("anysaga."):
             return None
         lines += 1
         return count

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import anyio
@@ -39,6 +41,33 @@ async def test_without_a_retry_an_act_is_called_once(storage: Storage, did: list
 async def test_a_clean_failure_is_retried_as_well(storage: Storage, did: list[str]) -> None:
     result = await saga_of(storage, Leg("a", did, act=fails(1, NotDone()), retry=AT_ONCE)).run(Journey())
     assert result.state is SagaState.COMPLETED
+
+
+class Watched(Exception):
+    """An error that tells whether it is still there."""
+
+
+async def test_errors_of_a_completed_saga_do_not_wait_for_the_garbage_collector(
+    storage: Storage, did: list[str]
+) -> None:
+    """Their tracebacks hold the frames of the saga, and whatever its steps had in hand."""
+    raised: list[weakref.ref[Watched]] = []
+
+    async def deed(journey: Journey) -> None:
+        if len(raised) < 2:
+            error = Watched()
+            raised.append(weakref.ref(error))
+            try:
+                raise error
+            finally:
+                del error
+
+    gc.disable()
+    try:
+        await saga_of(storage, Leg("a", did, act=deed, retry=Retry(attempts=3, delay=0))).run(Journey())
+        assert [error() for error in raised] == [None, None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(

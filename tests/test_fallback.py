@@ -74,7 +74,7 @@ async def test_running_out_of_its_time_counts_as_timeout_error(storage: Storage,
 
 
 async def test_the_time_limit_of_the_saga_never_falls_back(storage: Storage, did: list[str]) -> None:
-    saga = trip_of(storage, Fallback(Book("a", did, act=for_ever), Book("b", did)), timeout=0.01)
+    saga = trip_of(storage, Fallback(Book("a", did, act=for_ever), Book("b", did)), timeout=0.3)
     with pytest.raises(TimeoutError):
         await saga.run(Trip())
     assert did == ["act a", "undo a"]

@@ -599,11 +599,18 @@ async def test_a_parked_saga_is_seen_as_parked(storage: Storage, did: list[str])
 
 
 async def test_a_scope_around_a_saga_holds_for_its_steps(storage: Storage, did: list[str]) -> None:
+    limits: list[anyio.CancelScope] = []
+
     async def limit(call: SagaCall, call_next: NextSaga) -> Any:
-        with anyio.fail_after(0.05):
+        with anyio.fail_after(60) as scope:
+            limits.append(scope)
             return await call_next()
 
-    leg = Leg("b", did, act=hangs(anyio.Event()))
+    async def outlasts_it(journey: Journey) -> None:
+        limits[0].deadline = anyio.current_time()
+        await anyio.sleep_forever()
+
+    leg = Leg("b", did, act=outlasts_it)
     saga = saga_of(storage, Leg("a", did), leg, middlewares=[DoesAround(limit)])
     with anyio.fail_after(30), pytest.raises(TimeoutError):
         await saga.run(Journey(), saga_id="j")

@@ -336,7 +336,7 @@ async def test_a_cancelled_saga_undoes_all_its_branches(storage: Storage, did: l
 async def test_the_time_limit_of_the_saga_ends_all_branches(storage: Storage, did: list[str]) -> None:
     group = Parallel(Book("a", did, act=for_ever), Book("b", did, act=for_ever))
     with pytest.raises(TimeoutError) as caught:
-        await trip_of(storage, group, timeout=0.05).run(Trip())
+        await trip_of(storage, group, timeout=0.3).run(Trip())
     assert type(caught.value) is SagaTimeout
     assert sorted(did) == ["act a", "act b", "undo a", "undo b"]
 

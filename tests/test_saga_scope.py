@@ -10,7 +10,19 @@ import anyio
 import pytest
 from attrs import define
 
-from anysaga import ContainerFailed, InvalidArgument, NotDone, NotProvided, Saga, SagaState, Step
+from anysaga import (
+    ContainerFailed,
+    InvalidArgument,
+    Middleware,
+    NextStep,
+    NotDone,
+    NotProvided,
+    Saga,
+    SagaState,
+    Step,
+    StepCall,
+)
+from anysaga._saga_scope import SagaScope
 from anysaga._wiring import MappingContainer
 
 pytestmark = pytest.mark.anyio
@@ -135,3 +147,20 @@ async def test_a_cancelled_caller_still_closes() -> None:
             scope.cancel()
             await anyio.lowlevel.checkpoint()
     assert faulty.closed
+
+
+class Around(Middleware):
+    async def step(self, call: StepCall, call_next: NextStep) -> Any:
+        return await call_next()
+
+
+async def test_what_stands_around_ready_steps_is_made_once_for_the_same_middlewares() -> None:
+    saga = Saga[Order](name="ready", steps=[Charge()])
+    first, second = (Around(),), (Around(),)
+
+    async def steps(middlewares: tuple[Middleware, ...]) -> object:
+        return await SagaScope(saga.definition, saga.container, "id", middlewares).steps()
+
+    made = await steps(first)
+    assert await steps(first) is made
+    assert await steps(second) is not made

@@ -140,7 +140,7 @@ async def test_it_drives_as_many_at_once_as_it_may_and_holds_no_more(storage: St
         nonlocal inside, most
         inside += 1
         most = max(most, inside)
-        if inside == 3:
+        if inside == 3 and not crowded.is_set():  # from then on sagas end while the store is asked
             owned = [summary for summary in await storage.find(limit=1000) if summary.owner is not None]
             assert len(owned) == 3
             crowded.set()
@@ -329,8 +329,26 @@ def test_numbers_that_make_no_sense_are_refused(bad: dict[str, Any], did: list[s
     storage = MemoryStorage()
     with pytest.raises(InvalidArgument, match=next(iter(bad))):
         SagaWorker([saga_of(storage, did)], storage=storage, **bad)
-    with pytest.raises(InvalidArgument, match="at least one"):
-        SagaWorker([], storage=storage)
+
+
+@pytest.mark.parametrize(
+    ("sagas", "problem"),
+    [
+        ([], "at least one"),
+        (Saga, "even if it is only one"),
+        (5, "even if it is only one"),
+        ([5], "give a class derived from Saga, or a saga"),
+        ([Order], "give a class derived from Saga, or a saga"),
+    ],
+)
+def test_what_are_no_sagas_is_refused(sagas: Any, problem: str) -> None:
+    with pytest.raises(InvalidArgument, match=problem):
+        SagaWorker(sagas, storage=MemoryStorage())
+
+
+def test_an_address_is_no_storage(did: list[str]) -> None:
+    with pytest.raises(InvalidArgument, match="give a Storage, such as"):
+        SagaWorker([saga_of(MemoryStorage(), did)], storage="sagas.db")  # type: ignore[arg-type]
 
 
 SCRIPT = """

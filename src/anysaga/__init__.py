@@ -36,6 +36,7 @@ from anysaga._errors import NotStorable as NotStorable
 from anysaga._errors import OperationRefused as OperationRefused
 from anysaga._errors import PivotPassed as PivotPassed
 from anysaga._errors import PublishFailed as PublishFailed
+from anysaga._errors import RunnerMisused as RunnerMisused
 from anysaga._errors import SagaAbandoned as SagaAbandoned
 from anysaga._errors import SagaAlreadyRunning as SagaAlreadyRunning
 from anysaga._errors import SagaCompensated as SagaCompensated
@@ -51,6 +52,7 @@ from anysaga._errors import StorageClosed as StorageClosed
 from anysaga._errors import StorageError as StorageError
 from anysaga._errors import StorageRefused as StorageRefused
 from anysaga._errors import StorageUnavailable as StorageUnavailable
+from anysaga._errors import StrayCancellation as StrayCancellation
 from anysaga._errors import TransactionMisused as TransactionMisused
 from anysaga._errors import UnfinishedSagaWarning as UnfinishedSagaWarning
 from anysaga._event_map import EventHandler as EventHandler

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -20,8 +20,8 @@ from anysaga._two_parts import TwoParts
 
 
 def around_steps(
-    middlewares: Iterable[Middleware], steps: dict[str, Step[Any, Any]], grace: float
-) -> dict[str, Step[Any, Any]]:
+    middlewares: Iterable[Middleware], steps: Mapping[str, Step[Any, Any]], grace: float
+) -> Mapping[str, Step[Any, Any]]:
     """The same steps, each called through those middlewares that care for steps."""
     caring = [one for one in middlewares if type(one).step is not Middleware.step]
     if not caring:
@@ -89,7 +89,7 @@ class _AroundStep(Step[Any, Any]):
         self._step = step
         self._middlewares = middlewares  # the innermost first
         self._grace = grace
-        self.probe = step.probe  # type: ignore[method-assign]
+        self.probe = step.probe  # type: ignore[method-assign]  # called as it is, around no middleware
 
     async def act(self, context: Any, /) -> Any:
         return await self._through("act", self._step.act, context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -13,16 +13,15 @@ import anyio
 from anyio import NoEventLoopError
 from anyio.lowlevel import current_token
 
-from anysaga._errors import BlockingCallInLoop, TransactionMisused
+from anysaga._errors import BlockingCallInLoop, RunnerMisused, StorageUnavailable
 from anysaga._iterating import SagaIterator
-from anysaga._loop_thread import Interrupted, LoopThread
+from anysaga._loop_thread import LoopThread
 from anysaga._results import SagaResult
-from anysaga._saga import Saga
+from anysaga._saga import Saga, checked_storage, made_saga
 from anysaga._transaction import SagaTransaction
 from anysaga._wiring import GivenContainer
 from anysaga._worker import SagaWorker
 from anysaga.abc import Storage
-from anysaga.storages import MemoryStorage
 
 ContextT = TypeVar("ContextT")
 _T = TypeVar("_T")
@@ -91,6 +90,7 @@ def run_worker(
 
     `storage` may be a database URL or the path of an SQLite file; it is then opened and closed here. The other
     parameters are those of `SagaWorker`. Returns once the worker has drained, so that the script ends with status 0.
+    A store that does not answer yet is waited for; one that cannot work is refused (`StorageRefused`).
 
     Raises `BlockingCallInLoop` inside a running event loop.
 
@@ -100,15 +100,19 @@ def run_worker(
 
     async def main() -> None:
         opened = _storage_of(storage)
-        async with nullcontext() if opened is storage else opened:
-            worker = SagaWorker(
-                sagas,
-                storage=opened,
-                container=container,
-                concurrency=concurrency,
-                poll=poll,
-                drain_timeout=drain_timeout,
-            )
+        worker = SagaWorker(
+            sagas,
+            storage=opened,
+            container=container,
+            concurrency=concurrency,
+            poll=poll,
+            drain_timeout=drain_timeout,
+        )
+        async with AsyncExitStack() as stack:
+            if opened is not storage:
+                stack.push_async_callback(opened.aclose)
+                with suppress(StorageUnavailable):  # for which the worker waits
+                    await opened.open()
             await worker.run()
 
     anyio.run(main, backend=backend)
@@ -118,7 +122,7 @@ class BlockingRunner:
     """Runs sagas for a threaded program: one event loop in a thread, which all threads share with one storage.
 
     Use it as a context manager, and call `run` and `iterate` from any thread. On leaving, the storage that was given
-    as text is closed.
+    as text is closed. Open it after a fork, in each process: its event loop would stay in the parent.
 
         with BlockingRunner(storage="orders.db", container=services) as runner:
             result = runner.run(OrderSaga, order)
@@ -138,7 +142,6 @@ class BlockingRunner:
         self._caller = _caller
         self._stack = ExitStack()
         self._loop: LoopThread | None = None
-        self._let_go = False
         self._storage: Storage | None = None
 
     def run(
@@ -177,13 +180,15 @@ class BlockingRunner:
     def storage(self) -> Storage:
         """The storage that all sagas of this runner share."""
         if self._storage is None:
-            raise TransactionMisused(self._caller, "is used outside its `with`")
+            raise self._misused()
         return self._storage
 
     def __enter__(self) -> Self:
         _refuse_in_loop(self._caller)
+        if self._loop is not None:
+            raise RunnerMisused(self._caller, "is open already", "enter it once, and share it")
         self._storage = _storage_of(self._given)
-        self._loop = LoopThread(self._backend)
+        self._loop = LoopThread(self._backend, self._caller)
         self._stack.callback(self._loop.stop)
         if self._storage is not self._given:
             self._stack.callback(lambda: self._call(self.storage.aclose, 0.0))
@@ -192,7 +197,7 @@ class BlockingRunner:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._let_go:
+        if self._loop is not None and self._loop.is_left_alone:
             self._stack.pop_all()
         else:
             self._stack.__exit__(exc_type, exc, traceback)
@@ -212,27 +217,26 @@ class BlockingRunner:
         return SagaIterator(self, open_transaction, owns_runner=owns_runner)
 
     def _make(self, saga: Saga[ContextT] | type[Saga[ContextT]]) -> Saga[ContextT]:
-        if isinstance(saga, Saga) and self._given is None and self._container is None:
+        if not isinstance(saga, Saga):
+            return made_saga(saga, storage=self.storage, container=self._container)
+        if self._given is None and self._container is None:
             return saga
-        container = self._container
-        if isinstance(saga, Saga):
-            return saga.moved_to(self.storage, container)
-        return saga(storage=self.storage, container=container)
+        return saga.moved_to(self.storage, self._container)
 
     def _call(self, function: Callable[[], Awaitable[_T]], grace: float) -> _T:
         _refuse_in_loop(self._caller)
-        try:
-            return self._running().call(function, grace + MARGIN)
-        except Interrupted:
-            self._let_go = True
-            raise
+        return self._running().call(function, grace + MARGIN)
 
     def _wrap(self, transaction: SagaTransaction[ContextT]) -> AbstractContextManager[SagaTransaction[ContextT]]:
-        return self._running().wrap(transaction)
+        return self._running().wrap(transaction, transaction.grace + MARGIN)
+
+    def _misused(self) -> RunnerMisused:
+        instead = f"write `with {self._caller.removesuffix('()')}(...):`, and use it inside"
+        return RunnerMisused(self._caller, "is used outside its `with`", instead)
 
     def _running(self) -> LoopThread:
         if self._loop is None:
-            raise TransactionMisused(self._caller, "is used outside its `with`")
+            raise self._misused()
         return self._loop
 
 
@@ -250,10 +254,8 @@ def _refuse_in_loop(caller: str) -> None:
 
 
 def _storage_of(given: StorageLike | None) -> Storage:
-    if given is None:
-        return MemoryStorage()
-    if isinstance(given, Storage):
-        return given
+    if not isinstance(given, str | os.PathLike):
+        return checked_storage(given)
     from anysaga.storages import SQLAlchemyStorage  # noqa: PLC0415 - the core works without SQLAlchemy
 
     return SQLAlchemyStorage(given)

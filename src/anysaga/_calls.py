@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from enum import Enum, auto
 from time import perf_counter
 from typing import Any
 
-import anyio
 from anyio import CancelScope, get_cancelled_exc_class
 from attrs import define
 
 from anysaga import _current
+from anysaga._cancellations import asks_to_end, is_cancelled
 from anysaga._current import CurrentStep
 from anysaga._definition import is_async
+from anysaga._errors import StrayCancellation
 from anysaga._threads import ThreadRun, in_step_thread
 
 
@@ -134,14 +134,19 @@ async def call(
             else:
                 return Ended(How.RETURNED, value, duration=perf_counter() - began)
     except get_cancelled_exc_class() as cancelled:  # noqa: ASYNC103 - the caller records it and raises it again
-        return Ended(How.CANCELLED, duration=perf_counter() - began, cancelled=cancelled)  # noqa: ASYNC104 - as above
+        ended = Ended(How.CANCELLED, duration=perf_counter() - began, cancelled=cancelled)
+        return ended if is_cancelled(native_before) else _strayed(ended, current)  # noqa: ASYNC104 - as above
     finally:
         _current.leave(token)
     duration = perf_counter() - began
-    if isinstance(error, Fate):
-        return error.ended(scope, duration)
-    how = _how(error, scope, native_before)
-    return Ended(how, error=error, duration=duration, cancelled=error if how is How.CANCELLED else None)
+    try:
+        if isinstance(error, Fate):
+            ended = error.ended(scope, duration)
+            return ended if ended.cancelled is None or is_cancelled(native_before) else _strayed(ended, current)
+        how = _how(error, scope, native_before)
+        return Ended(how, error=error, duration=duration, cancelled=error if how is How.CANCELLED else None)
+    finally:
+        error = None  # its traceback holds this frame: together they would wait for the garbage collector
 
 
 async def invoke_plain(method: Callable[[Any], Any], context: Any, current: CurrentStep, grace: float) -> Any:
@@ -167,20 +172,14 @@ def _fate_of(run: ThreadRun) -> Fate:
 def _how(error: BaseException | None, scope: CancelScope | Unlimited, native_before: int) -> How:
     if scope.cancel_called:
         return How.TIMED_OUT
-    if isinstance(error, get_cancelled_exc_class()) or not isinstance(error, Exception):
+    if error is None or asks_to_end(error):
         return How.CANCELLED
-    if anyio.get_current_task().has_pending_cancellation() or native_cancellations() > native_before:
-        return How.DISTURBED
-    return How.RAISED
+    return How.DISTURBED if is_cancelled(native_before) else How.RAISED
 
 
-def native_cancellations() -> int:
-    """How often the current task was cancelled by asyncio itself, which no scope of AnyIO shows."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return 0
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        return 0
-    return task.cancelling() if task is not None else 0
+def _strayed(ended: Ended, current: CurrentStep) -> Ended:
+    """The end of a call out of which a cancellation came that was meant for something else."""
+    error = StrayCancellation(f"step {current.step_name!r} of saga {current.saga_name!r} ({current.saga_id})")
+    error.__cause__ = ended.cancelled
+    how = How.NOT_REACHED if ended.how is How.NOT_CALLED else How.RAISED
+    return Ended(how, error=error, duration=ended.duration)

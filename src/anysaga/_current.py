@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Literal
+from typing import Literal, Protocol
 
 from attrs import define
 
 from anysaga._errors import CheckpointRefused, EventRefused, InvalidArgument, NoCurrentStep
 from anysaga._records import Outcome, StoredEvent
+
+
+class Keeper(Protocol):
+    """Who keeps what a step saves and records."""
+
+    async def save(self, current: CurrentStep, /) -> None: ...
+
+    def store(self, current: CurrentStep, event: object, held: bool, /) -> StoredEvent: ...  # noqa: FBT001
 
 
 @define(eq=False, repr=False)
@@ -31,8 +38,9 @@ class CurrentStep:
     key: str
     fence: int
     outcome: Outcome | None = None
-    _save: Callable[[CurrentStep], Awaitable[None]] | None = None
-    _store: Callable[[CurrentStep, object, bool], StoredEvent] | None = None
+    _keeper: Keeper | None = None
+    _saves: bool = False
+    _records: bool = False
     _stop: bool = False
     events: tuple[StoredEvent, ...] = ()
     lost_event: Exception | None = None
@@ -64,12 +72,12 @@ class CurrentStep:
         Raises `NotStorable` if it cannot be stored (a step that goes on in spite of it counts as failed), and
         `EventRefused` where there is nothing to keep it.
         """
-        if self._store is None:
+        if self._keeper is None or not self._records:
             raise EventRefused(self.step_name, "only act and compensate can record events")
         if publish not in ("now", "at_end"):
             raise InvalidArgument("publish", publish, "choose 'now' or 'at_end'")
         try:
-            stored = self._store(self, event, publish == "at_end")
+            stored = self._keeper.store(self, event, publish == "at_end")
         except Exception as error:
             self.lost_event = error
             raise
@@ -77,9 +85,9 @@ class CurrentStep:
 
     async def save(self) -> None:
         """Make the context durable as it is now; see `checkpoint`."""
-        if self._save is None:
+        if self._keeper is None or not self._saves:
             raise CheckpointRefused(self.step_name, "only act can save in the middle; an undo is saved with its end")
-        await self._save(self)
+        await self._keeper.save(self)
 
 
 _CURRENT: ContextVar[CurrentStep] = ContextVar("anysaga_current_step")

@@ -65,9 +65,13 @@ class GiveUp:
 
 @frozen
 class Fork:
-    """Let the branches of a Parallel go on at the same time: each is decided about by itself (`decide_branch`)."""
+    """Let the branches of a Parallel go on at the same time: each is decided about by itself (`decide_branch`).
+
+    `left` are those that are not done, and what comes first in each.
+    """
 
     node: ParallelNode
+    left: tuple[tuple[Node, Decision], ...]
 
 
 @frozen
@@ -181,14 +185,14 @@ def _forward_unless_stuck(progress: Progress, node: FallbackNode) -> Decision:
 
 
 def _branches(progress: Progress, node: ParallelNode) -> Decision:
-    decisions: list[Decision] = []
+    left: list[tuple[Node, Decision]] = []
     for child in node.children:
         decision = decide_branch(progress, child)
         if isinstance(decision, Back) and not is_below(decision.path, child.path):
             return decision
         if decision is not None:
-            decisions.append(decision)
-    together = _together(decisions, Fork(node))
+            left.append((child, decision))
+    together = _together([decision for _, decision in left], Fork(node, tuple(left)))
     assert together is not None, "a Parallel that is done is not decided about"  # noqa: S101
     return together
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from anysaga._nodes import Leaf, Node, leaves_of
 from anysaga._records import Outcome
 from anysaga._retry import Retry
 from anysaga._snapshot import Codec
+from anysaga._step import Step
 
 DEFAULT_COMPENSATE_RETRY = Retry(attempts=3, delay=1.0, backoff=2.0)
 DEFAULT_GRACE = 10.0
@@ -24,7 +25,10 @@ UndoFailurePolicy = Literal["park", "continue"]
 
 @frozen(eq=False)
 class Definition:
-    """A whole saga: its nodes in order, all its steps (`leaves`), and what holds for all of them."""
+    """A whole saga: its nodes in order, all its steps (`leaves`), and what holds for all of them.
+
+    `context_name` is how messages name a context. `ready_steps` are the steps by path, if none is to be made first.
+    """
 
     name: str
     version: int
@@ -38,15 +42,20 @@ class Definition:
     leaves: tuple[Leaf, ...] = field(init=False)
     by_path: dict[str, Leaf] = field(init=False)
     outline: str = field(init=False)
+    context_name: str = field(init=False)
     shares_circuits: bool = field(init=False)
+    ready_steps: Mapping[str, Step[Any, Any]] | None = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         leaves = tuple(leaf for node in self.steps for leaf in leaves_of(node))
         object.__setattr__(self, "leaves", leaves)
         object.__setattr__(self, "by_path", {leaf.path: leaf for leaf in leaves})
         object.__setattr__(self, "outline", outline_of(leaves))
+        object.__setattr__(self, "context_name", f"the context of saga {self.name!r}")
         shares = any(getattr(leaf.breaker, "shared", False) for leaf in leaves)
         object.__setattr__(self, "shares_circuits", shares)
+        ready = {leaf.path: leaf.step for leaf in leaves if not isinstance(leaf.step, type)}
+        object.__setattr__(self, "ready_steps", ready if len(ready) == len(leaves) else None)
 
     def name_at(self, path: str) -> str:
         """The name of the step at a path; empty for the whole saga."""
@@ -77,7 +86,10 @@ def outline_of(steps: tuple[Leaf, ...]) -> str:
 
 def words_of(outline: str) -> str:
     """A stored outline as a person reads it: ``1 ReserveInventory, 2 ChargePayment (pivot)``."""
-    rows: list[list[str]] = json.loads(outline)
+    try:
+        rows: list[list[str]] = json.loads(outline)
+    except ValueError:
+        return "(which cannot be read)"
     return ", ".join(f"{path} {name}" + (f" ({kind})" if kind != "step" else "") for path, name, kind in rows)
 
 

@@ -6,10 +6,11 @@ One driver serves a first run, a resume, a recovery and the blocking facade, on 
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable
 from itertools import count
 from typing import Any
 
-from anyio import CancelScope, get_cancelled_exc_class
+from anyio import CancelScope
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from attrs import define, field
 
@@ -82,12 +83,13 @@ class Driver:
         match decide(self.progress):
             case Act() as decision if not decision.leaf.pivot:
                 self._lane.intend(decision)
-            case Fork(node):
-                self._lane.intend_fork(node)
+            case Fork() as fork:
+                self._lane.intend_fork(fork)
 
     def claimed(self) -> None:
         """Get ready once the saga is ours: watch the claim, and set the deadline."""
         claim = self.stepping.watch_claim()
+        claim.forget_log()
         deadline = claim.record.summary.deadline
         self.stepping.deadline = math.inf if deadline is None else self.journal.until(deadline)
 
@@ -101,17 +103,15 @@ class Driver:
         if self._over or self.journal.closed:
             return self.stepping.run.next_result()
         try:
-            # A cancellation gets in, and now and then the other tasks, even where no step and no store ever waits.
-            await (checkpoint_if_cancelled() if next(_TURNS_TAKEN) % TURNS else checkpoint())
             return await self._forward()
         except GeneratorExit:
             self.drop()
             raise
-        except (get_cancelled_exc_class(), KeyboardInterrupt, SystemExit) as error:
-            await self.leave(error, _cancelled_words(error))  # noqa: ASYNC102 - shields itself, and is bounded
-            raise
-        except BaseException:
+        except Exception:
             self.drop()
+            raise
+        except BaseException as error:
+            await self.leave(error, _cancelled_words(error))  # noqa: ASYNC102 - shields itself, and is bounded
             raise
 
     async def leave(self, error: BaseException, cause: str) -> None:
@@ -193,7 +193,7 @@ class Driver:
         return f"saga {progress.definition.name!r} ({self.journal.saga_id}) went back, {undone}"
 
     async def _forward(self) -> StepResult[Any] | None:
-        progress, stepping, lane, journal = self.journal.progress, self.stepping, self._lane, self.journal
+        progress, stepping, lane = self.journal.progress, self.stepping, self._lane
         run = stepping.run
         while progress.parked is None and not progress.going_back:
             decision = decide(progress)
@@ -201,11 +201,10 @@ class Driver:
                 if await self._go_on(decision):
                     return self.stepping.run.next_result()
             # Most decisions are acts, and each layer of coroutines counts: the straight way needs none of the lane.
-            elif (
-                decision.intent_written and stepping.deadline == math.inf and journal.is_settled
-            ) or await lane.prepare(decision):
-                if run.fresh:
+            elif lane.is_ready(decision) or await lane.prepare(decision):
+                if run.fresh and run.pauses:
                     return run.next_result()
+                await _take_turns()
                 back = await stepping.act(decision.leaf, decision.attempt)
                 if back is not None:
                     lane.go_back(back.path, back.cause)
@@ -220,16 +219,18 @@ class Driver:
             case Finish():
                 self.journal.note(EntryKind.COMPLETED)
                 await self._end()
+                run.completed()
                 return True
-            case Fork(node):
-                branches = self._lane.intend_fork(node)
+            case Fork():
+                self._lane.intend_fork(decision)
                 await self.journal.commit()
-                if run.fresh:
+                if run.pauses:
                     return True
-                await self._lane.fork(node, branches)
+                await self._lane.fork(decision)
             case Park(path, reason):
                 run.parks.append(Parking(path, reason))
             case _:
+                await _take_turns()
                 await self._lane.carry_out(decision)
         return False
 
@@ -282,6 +283,11 @@ class Driver:
         if self.journal.pending or not self.journal.closed:
             await self.journal.commit()
         self._over = True
+
+
+def _take_turns() -> Awaitable[None]:
+    """Let a cancellation in, and now and then the other tasks, even where no step and no store ever waits."""
+    return checkpoint_if_cancelled() if next(_TURNS_TAKEN) % TURNS else checkpoint()
 
 
 def _cancelled_words(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from attrs import define
 
 from anysaga._calls import Ended, How
+from anysaga._cancellations import asks_to_end
 from anysaga._current import CurrentStep
 from anysaga._decisions import Back
 from anysaga._definition import Definition
@@ -87,7 +88,7 @@ class Endings:
             duration=ended.duration,
             events=self._kept(current),
         )
-        if not progress.goes_back(leaf):
+        if not (progress.back and progress.goes_back(leaf)):
             result = StepResult(
                 self.journal.saga_id, leaf.name, leaf.type, ended.value, attempt, ended.duration, leaf.source
             )
@@ -103,7 +104,7 @@ class Endings:
             raise ContextConflict(self.definition.name, self.journal.saga_id, leaf.name, tuple(fields))
 
     def _kept(self, current: CurrentStep) -> tuple[StoredEvent, ...]:
-        if any(event.held for event in current.events):
+        if current.events and any(event.held for event in current.events):  # the quick question first: most have none
             self.journal.holds_events = True
         return current.events
 
@@ -149,7 +150,7 @@ class Endings:
         if retry is None:
             return None
         try:
-            again = not isinstance(error, Exception) or retry.matches(error)
+            again = asks_to_end(error) or retry.matches(error)
             return retry.wait_after(attempt) if again else None
         except Exception as problem:  # noqa: BLE001 - a user's function may raise anything
             error.add_note(f"Retry.on could not judge this error: {self.context.in_words(problem)}")

@@ -59,7 +59,7 @@ def _done(progress: Progress, entry: Entry) -> None:
     progress.open.pop(entry.path, None)
     context = progress.context_of(leaf)
     context.base = context.current = entry.context or context.base
-    if not progress.goes_back(leaf):
+    if not (progress.back and progress.goes_back(leaf)):
         _complete(progress, leaf)
 
 

@@ -5,13 +5,14 @@ Values floor: imports only the ground floor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import anyio
-from anyio.lowlevel import EventLoopToken, RunVar, current_token
+from anyio.lowlevel import EventLoopToken, RunVar, checkpoint, current_token
+from attrs import define
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -67,37 +68,79 @@ class LoopLimiter:
         return limiter
 
 
+class Flag(Protocol):
+    """What is set once, and waited for."""
+
+    def set(self) -> object: ...
+
+    async def wait(self) -> None: ...
+
+
 class Waker:
-    """An event of the loop it is made in, which any thread may set without waiting.
+    """A flag of the loop it is made in, which any thread may set without waiting. One task at a time waits for it.
 
     `wake` may be called often, from everywhere, and after the loop has ended (it then does nothing).
     """
 
     def __init__(self) -> None:
-        self._event = anyio.Event()
         self._loop = current_token()
+        make_future = getattr(self._loop.native_token, "create_future", None)
+        self._flag: Flag = anyio.Event() if make_future is None else _FutureFlag(make_future)
 
     def wake(self) -> None:
-        """Set the event soon, in its own loop."""
-        _call_soon(self._loop, self._event.set)
+        """Set the flag soon, in its own loop."""
+        _call_soon(self._loop, self._flag.set)
 
-    async def wait(self) -> None:
+    def wait(self) -> Awaitable[None]:
         """Wait until somebody called `wake`; returns at once if that was before."""
-        await self._event.wait()
+        return self._flag.wait()
 
     @staticmethod
     def wake_all(wakers: Iterable[Waker]) -> None:
         """Wake many, with a single call into each of their loops."""
-        events: dict[EventLoopToken, list[anyio.Event]] = {}
+        flags: dict[object, tuple[EventLoopToken, list[Flag]]] = {}
         for waker in wakers:
-            events.setdefault(waker._loop, []).append(waker._event)
-        for loop, of_loop in events.items():
+            loop = waker._loop
+            flags.setdefault(loop.native_token, (loop, []))[1].append(waker._flag)
+        for loop, of_loop in flags.values():
             _call_soon(loop, partial(_set_all, of_loop))
+
+
+class _FutureFlag:
+    """A flag for asyncio: its own events keep a queue of waiters, which costs twice as much as all the rest."""
+
+    def __init__(self, make_future: Callable[[], Any]) -> None:
+        self._make_future = make_future
+        self._future: Any = None
+        self._is_set = False
+
+    def set(self) -> None:
+        self._is_set = True
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self) -> None:
+        if self._is_set:
+            await checkpoint()
+        else:
+            self._future = self._make_future()  # a new one each time, since a wait that is cancelled cancels its future
+            await self._future
 
 
 def in_own_loop(func: Callable[[], object]) -> Callable[[], None]:
     """A function for other threads that has `func` called soon in the loop that runs here; nothing once it is over."""
-    return partial(_call_soon, current_token(), func)
+    return _InLoop(current_token(), func)
+
+
+@define(eq=False, repr=False)
+class _InLoop:
+    """As a partial, at a third of its size: each saga in flight keeps one."""
+
+    loop: EventLoopToken
+    func: Callable[[], object]
+
+    def __call__(self) -> None:
+        _call_soon(self.loop, self.func)
 
 
 def _call_soon(loop: EventLoopToken, func: Callable[[], object]) -> None:
@@ -108,6 +151,6 @@ def _call_soon(loop: EventLoopToken, func: Callable[[], object]) -> None:
         return  # the loop is over, and with it everything that func could reach
 
 
-def _set_all(events: Iterable[anyio.Event]) -> None:
-    for event in events:
-        event.set()
+def _set_all(flags: Iterable[Flag]) -> None:
+    for flag in flags:
+        flag.set()

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from anysaga._errors import TransactionMisused
+from anysaga._errors import RunnerMisused
+from anysaga._loop_thread import Interrupted
 from anysaga._results import SagaResult, StepResult
 from anysaga._transaction import SagaTransaction
 
@@ -54,7 +55,7 @@ class SagaIterator(Generic[ContextT]):
     def transaction(self) -> SagaTransaction[ContextT]:
         """The transaction below, for its `saga_id`, `state` and `result`."""
         if self._transaction is None:
-            raise TransactionMisused("iter_saga", "has not begun")
+            raise RunnerMisused("iter_saga()", "has not begun", "ask it for a step first")
         return self._transaction
 
     @property
@@ -70,6 +71,8 @@ class SagaIterator(Generic[ContextT]):
     def abort(self, reason: str = "aborted on purpose") -> None:
         """Undo the saga on purpose; see `SagaTransaction.abort`."""
         transaction = self.transaction
+        if self._closed:
+            raise RunnerMisused("iter_saga()", "is over", "abort it inside of its `with`, before its last step")
         self._runner._call(lambda: transaction.abort(reason), 0.0)
 
     def close(self) -> None:
@@ -94,6 +97,9 @@ class SagaIterator(Generic[ContextT]):
         except StopAsyncIteration:
             self._leave(None, None, None)
             raise StopIteration from None
+        except Interrupted as error:
+            self._let_go(error)
+            raise
         except BaseException as error:
             self._leave(type(error), error, error.__traceback__)
             raise
@@ -113,7 +119,7 @@ class SagaIterator(Generic[ContextT]):
             self.close()
 
     def _begin(self) -> None:
-        if self._manager is not None:
+        if self._manager is not None or self._closed:
             return
         if self._owns_runner:
             self._runner.__enter__()
@@ -127,6 +133,12 @@ class SagaIterator(Generic[ContextT]):
                 self._runner.__exit__(type(error), error, error.__traceback__)
             raise
         self._manager = manager
+
+    def _let_go(self, error: Interrupted) -> None:
+        """Leave the saga to its end, or to recovery: nobody wants to wait."""
+        self._closed = True
+        if self._owns_runner:
+            self._runner.__exit__(type(error), error, error.__traceback__)
 
     def _leave(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

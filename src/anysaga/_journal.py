@@ -12,7 +12,7 @@ from attrs import define, field
 from anysaga._errors import StaleFence, StorageUnavailable
 from anysaga._folding import apply
 from anysaga._progress import Progress
-from anysaga._records import Claim, Entry, EntryKind, NewSaga, Outcome, StoredEvent, Write
+from anysaga._records import Claim, Entry, EntryKind, Outcome, StoredEvent, Write
 from anysaga._snapshot import fit_error
 from anysaga.abc import Storage
 
@@ -82,18 +82,12 @@ class Journal:
         apply(self.progress, entry)
         self.pending.append(entry)
 
-    async def create(self, new: NewSaga) -> bool:
-        """Commit a new saga, whose entries are all that is noted. False, and nothing written, if its id is taken."""
+    def began(self, claim: Claim) -> None:
+        """Take note that the saga was stored, with all that is noted."""
+        self.claim = claim
         self.pending = []
-        if self.storage.waits:
-            with CancelScope(shield=True):
-                self.claim = await self.storage.create(new)
-        else:
-            self.claim = await self.storage.create(new)
         self._began = monotonic()
-        self._owes = self.claim is not None
-        self.closed = self.claim is None
-        return not self.closed
+        self._owes = True
 
     @property
     def is_settled(self) -> bool:

@@ -52,6 +52,10 @@ class Lane:
         if await self.prepare(decision):
             await self.call(decision)
 
+    def is_ready(self, decision: Act) -> bool:
+        """Whether there is nothing to prepare. Asked first, since most acts are, and a coroutine costs more."""
+        return decision.intent_written and self.stepping.deadline == math.inf and self.journal.is_settled
+
     async def call(self, decision: Act) -> None:
         """Call act, and go back at once where no other attempt may follow."""
         back = await self.stepping.act(decision.leaf, decision.attempt)
@@ -68,13 +72,13 @@ class Lane:
             if not journal.is_settled:
                 await journal.commit()
             return True
-        if decision.not_before > journal.now():
+        if decision.not_before and decision.not_before > journal.now():
             await self._pause_until(decision.not_before, self.stepping.deadline)
             if self._expired():
                 return False
         if decision.leaf.pivot and journal.pending:
             await journal.commit()
-            if self.stepping.run.fresh:
+            if self.stepping.run.pauses:
                 return True
         self.intend(decision)
         await journal.commit()
@@ -89,17 +93,11 @@ class Lane:
         """Note the intent to act."""
         self.journal.note(EntryKind.STARTED, decision.leaf.path, attempt=decision.attempt)
 
-    def intend_fork(self, node: ParallelNode) -> list[Node]:
-        """Note the intents of those branches that act first, so that one commit makes all of them durable.
-
-        Returns the branches that are left to do.
-        """
-        left = [(child, decide_branch(self._progress, child)) for child in node.children]
-        left = [(child, decision) for child, decision in left if decision is not None]
-        for _, decision in left[: node.limit]:
+    def intend_fork(self, fork: Fork) -> None:
+        """Note the intents of those branches that act first, so that one commit makes all of them durable."""
+        for _, decision in fork.left[: fork.node.limit]:
             if isinstance(decision, Act) and not decision.intent_written and not decision.not_before:
                 self.intend(decision)
-        return [child for child, _ in left]
 
     async def carry_out(self, decision: Decision) -> None:
         """Carry out any decision for a way forward."""
@@ -110,10 +108,10 @@ class Lane:
                 await self._probe(leaf)
             case Back(path, cause):
                 self.go_back(path, cause)
-            case Fork(node):
-                branches = self.intend_fork(node)
+            case Fork():
+                self.intend_fork(decision)
                 await self.journal.commit()
-                await self.fork(node, branches)
+                await self.fork(decision)
             case Compensate() | GiveUp() | ForkUndo():
                 # A primary is undone as a whole saga is: a cancellation leaves it the time of the grace.
                 await run_shielded(partial(self.undo, decision), self._progress.definition.grace)
@@ -158,22 +156,22 @@ class Lane:
     async def _compensate(self, decision: Compensate) -> None:
         journal = self.journal
         if not decision.intent_written:
-            if decision.not_before > journal.now():
+            if decision.not_before and decision.not_before > journal.now():
                 await self._pause_until(decision.not_before)
             journal.note(EntryKind.UNDO_STARTED, decision.leaf.path, attempt=decision.attempt)
         await journal.commit()
         await self.stepping.compensate(decision)
 
-    async def fork(self, node: ParallelNode, branches: list[Node]) -> None:
+    async def fork(self, fork: Fork) -> None:
         """Let branches go on side by side until each is done, or waits for a person, or all go back."""
-        run = self.stepping.run
+        node, run = fork.node, self.stepping.run
 
-        async def branch(child: Node) -> None:
-            await self._branch(child)._go_on(child, decide_branch, Lane.carry_out)
+        def branch(child: Node) -> Awaitable[None]:
+            return self._branch(child)._go_on(child, decide_branch, Lane.carry_out)
 
         try:
             await run_together(
-                branches,
+                [child for child, _ in fork.left],
                 branch,
                 limit=node.limit,
                 after=partial(self._settle, node),
@@ -184,8 +182,8 @@ class Lane:
         self.stepping.context.bring_to(self._progress.context_at(self.scope).base)
 
     async def _fork_undo(self, node: ParallelNode) -> None:
-        async def branch(child: Node) -> None:
-            await self._branch(child)._go_on(child, decide_undo, Lane.undo)
+        def branch(child: Node) -> Awaitable[None]:
+            return self._branch(child)._go_on(child, decide_undo, Lane.undo)
 
         children = [child for child in node.children if decide_undo(self._progress, child) is not None]
         await run_together(children, branch, limit=node.limit, after=self.journal.commit)
@@ -202,7 +200,10 @@ class Lane:
             decision = decide(progress, node)
             if decision is None or isinstance(decision, Park):
                 return
-            await carry_out(self, decision)
+            if isinstance(decision, Act) and self.is_ready(decision):
+                await self.call(decision)
+            else:
+                await carry_out(self, decision)
 
     async def _settle(self, node: ParallelNode) -> None:
         """Make the end of a branch durable; that of the last one becomes so together with what comes next."""

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
+from types import TracebackType
 from typing import Generic, TypeVar
 
 import anyio
-from anyio import CancelScope
+from anyio import CancelScope, create_task_group, get_cancelled_exc_class
+from anyio.abc import TaskGroup
 from anyio.from_thread import BlockingPortal
 
+from anysaga._errors import RunnerMisused
+
 _T = TypeVar("_T")
+
+
+_LOOK = 0.5
+"""Seconds between two looks for signals while a thread waits."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -24,14 +34,28 @@ class _NobodyWaits(Exception):
 
 
 class LoopThread:
-    """Runs coroutines for threads that wait for them. A daemon thread: it never keeps the interpreter alive."""
+    """Runs coroutines for threads that wait for them. A daemon thread: it never keeps the interpreter alive.
 
-    def __init__(self, backend: str) -> None:
+    `caller` is who uses it, for errors.
+    """
+
+    group: TaskGroup
+    """Where tasks live that outlive the call that starts them. They end before the loop does."""
+
+    def __init__(self, backend: str, caller: str) -> None:
         self._backend = backend
+        self._caller = caller
+        self._process = os.getpid()
+        self._abandoned = False
         self._ready: Future[BlockingPortal] = Future()
         self._thread = threading.Thread(target=self._run, name="anysaga-blocking", daemon=True)
         self._thread.start()
         self._portal = self._ready.result()
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether nobody may wait for the loop: somebody did not want to, or it stayed in the parent of a fork."""
+        return self._abandoned or self._process != os.getpid()
 
     def call(self, function: Callable[[], Awaitable[_T]], grace: float) -> _T:
         """Await ``function()`` there, and return what it returns.
@@ -39,24 +63,38 @@ class LoopThread:
         Ctrl-C in the waiting thread cancels it, waits at most `grace` seconds for its end, and is raised again; a
         second one is raised at once. Where the call goes on nevertheless, what is raised is `Interrupted`.
         """
+        if self._process != os.getpid():
+            raise RunnerMisused(self._caller, "was opened before a fork", "open it in each process, after the fork")
         run = _Run(function)
-        future: Future[_T] = self._portal.start_task_soon(run)
         try:
-            return future.result()
+            return _result(self._portal.start_task_soon(run))
         except KeyboardInterrupt:
-            self._portal.start_task_soon(run.cancel)
-            if not _wait(run.ended, grace):
+            if not self._end(run, grace):
+                self._abandoned = True
                 raise Interrupted from None
             raise
 
-    def wrap(self, manager: AbstractAsyncContextManager[_T]) -> AbstractContextManager[_T]:
-        """The blocking twin of an asynchronous context manager; it is entered and left in one task there."""
-        return self._portal.wrap_async_context_manager(manager)
+    def wrap(
+        self, manager: AbstractAsyncContextManager[_T], grace: float, *, leaving: float | None = None
+    ) -> AbstractContextManager[_T]:
+        """The blocking twin of an asynchronous context manager; it is entered and left in one task there.
+
+        Ctrl-C meanwhile cancels it as it does a call, with `grace`; with `leaving` seconds while it is left.
+        """
+        return _Block(self, manager, grace, grace if leaving is None else leaving)
 
     def stop(self) -> None:
         """End the loop once its tasks have ended."""
         self._portal.call(self._portal.stop)
         self._thread.join()
+
+    def _end(self, run: _Run[_T], grace: float) -> bool:
+        """Cancel a call. Whether it ended in time; a second Ctrl-C says that nobody wants to wait."""
+        try:
+            self._portal.start_task_soon(run.cancel)
+            return run.ended.wait(grace)
+        except KeyboardInterrupt:
+            return False
 
     def _run(self) -> None:
         try:
@@ -67,9 +105,17 @@ class LoopThread:
             self._ready.set_exception(error)
 
     async def _serve(self) -> None:
-        async with BlockingPortal() as portal:
+        async with BlockingPortal() as portal, create_task_group() as self.group:
             self._ready.set_result(portal)
             await portal.sleep_until_stopped()
+
+
+def _result(future: Future[_T]) -> _T:
+    """Wait for a result, and look now and then: of a signal that comes just before a wait, Python learns at its end."""
+    while not future.done():
+        with suppress(FutureTimeoutError):
+            future.exception(_LOOK)
+    return future.result()
 
 
 class _Run(Generic[_T]):
@@ -97,9 +143,70 @@ class _Run(Generic[_T]):
             self._scope.cancel()
 
 
-def _wait(ended: threading.Event, seconds: float) -> bool:
-    """Whether the event came in time; a second Ctrl-C says that nobody wants to wait."""
-    try:
-        return ended.wait(seconds)
-    except KeyboardInterrupt:
-        return False
+class _Block(AbstractContextManager[_T]):
+    """The blocking twin of an asynchronous context manager, whose whole life is one task of the loop.
+
+    It suppresses no exception.
+    """
+
+    def __init__(
+        self, loop: LoopThread, manager: AbstractAsyncContextManager[_T], entering: float, leaving: float
+    ) -> None:
+        self._loop = loop
+        self._manager = manager
+        self._entering = entering
+        self._leaving = leaving
+
+    def __enter__(self) -> _T:
+        return self._loop.call(self._enter, self._entering)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._given = kind, error, traceback
+        self._loop.call(self._leave, self._leaving)
+
+    async def _enter(self) -> _T:
+        self._scope = CancelScope()
+        self._entered, self._left, self._ended = anyio.Event(), anyio.Event(), anyio.Event()
+        self._raised: BaseException | None = None
+        self._loop.group.start_soon(self._live)
+        await self._until(self._entered)
+        if self._raised is not None:
+            raise self._raised
+        return self._value
+
+    async def _leave(self) -> None:
+        self._left.set()
+        await self._until(self._ended)
+        if self._raised is not None:
+            raise self._raised
+
+    async def _until(self, event: anyio.Event) -> None:
+        """Wait for the event. Being cancelled ends the block, and waits for its end."""
+        try:
+            await event.wait()
+        except get_cancelled_exc_class():
+            self._scope.cancel()
+            with CancelScope(shield=True):
+                await self._ended.wait()
+            raise
+
+    async def _live(self) -> None:
+        try:
+            with self._scope:
+                self._value = await self._manager.__aenter__()
+                try:
+                    self._entered.set()
+                    await self._left.wait()
+                except BaseException as error:
+                    await self._manager.__aexit__(type(error), error, error.__traceback__)  # noqa: ASYNC102 - its affair
+                    raise
+                await self._manager.__aexit__(*self._given)
+        except BaseException as error:  # noqa: ASYNC103 - raised by who waits
+            self._raised = error
+            if isinstance(error, get_cancelled_exc_class()):
+                raise
+        finally:
+            self._entered.set()
+            self._ended.set()

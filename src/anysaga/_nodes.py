@@ -53,12 +53,19 @@ def scope_of(above: tuple[Above, ...]) -> str:
     return branches[-1] if branches else ROOT
 
 
+def source_of(path: str) -> str:
+    """Which branch of the innermost Fallback the step at a path is, as results name it; a step outside is its own."""
+    branches = [part for part in path.split("/") if part in (PRIMARY, FALLBACK)]
+    return branches[-1] if branches else "step"
+
+
 @frozen(eq=False)
 class Leaf:
     """One step at its place in a saga.
 
     `path` counts from 1 and is the key of the log: ``2``, ``2/primary``, ``2/fallback``, ``3/1``. `above` are the
-    nodes that it is part of, the outermost first. `breaker` is asked and told by each attempt.
+    nodes that it is part of, the outermost first. `breaker` is asked and told by each attempt. `source` is
+    what results tell of the branch.
     """
 
     path: str
@@ -69,6 +76,7 @@ class Leaf:
     above: tuple[Above, ...] = ()
     breaker: Breaker | None = None
     scope: str = field(init=False)
+    source: str = field(init=False)
     backs: tuple[str, ...] = field(init=False)
     retry: Retry | None = field(init=False)
     timeout: float | None = field(init=False)
@@ -85,6 +93,7 @@ class Leaf:
             object.__setattr__(self, name, getattr(self.step, name))
         object.__setattr__(self, "type", step_type(self.step))
         object.__setattr__(self, "scope", scope_of(self.above))
+        object.__setattr__(self, "source", source_of(self.path))
         backs = [above.branch for above in self.above if above.falls_back]
         object.__setattr__(self, "backs", (ROOT, *backs))
         object.__setattr__(self, "probes", defines(self.type, "probe"))
@@ -94,14 +103,6 @@ class Leaf:
     def place(self) -> int:
         """The index of the top-level node that this step is, or is part of."""
         return int(self.path.split("/", 1)[0]) - 1
-
-    @property
-    def source(self) -> str:
-        """Which branch of the innermost Fallback the step is, as results name it; a step outside is its own."""
-        for above in reversed(self.above):
-            if not above.parallel:
-                return PRIMARY if above.falls_back else FALLBACK
-        return "step"
 
     def catcher(self, error: BaseException) -> str | None:
         """The path of the primary that goes back because of this error, or None if no Fallback catches it."""

@@ -13,6 +13,7 @@ from anysaga._driver import Driver
 from anysaga._errors import (
     AnysagaError,
     NotReadable,
+    NotStorable,
     OperationRefused,
     SagaAbandoned,
     SagaCompensated,
@@ -115,10 +116,14 @@ async def submit_saga(definition: Definition, storage: Storage, context: Any, sa
 
 
 def fold(definition: Definition, record: SagaRecord, fence: int) -> Progress:
-    """The progress that a stored log tells, for the owner with this fence."""
+    """The progress that a stored log tells, for the owner with this fence. Raises `NotReadable`."""
     progress = Progress(definition, base=record.context, current=record.context, fence=fence)
     for entry in record.entries:
-        apply(progress, entry)
+        try:
+            apply(progress, entry)
+        except (LookupError, ValueError) as error:
+            where = f"the log of saga {definition.name!r}"
+            raise NotReadable(where, f"entry {entry.seq} does not follow from those before it") from error
     return progress
 
 
@@ -152,8 +157,16 @@ async def _start(
     driver.plan_first()
     for note in notes:
         journal.note(EntryKind.NOTE, error=note)
-    if not await journal.create(_new_saga(definition, saga_id, text, progress.state, *journal.pending)):
+    new = _new_saga(definition, saga_id, text, progress.state, *journal.pending)
+    claim: Claim | None = None
+    if storage.waits:
+        with CancelScope(shield=True):
+            claim = await storage.create(new)
+    else:
+        claim = await storage.create(new)
+    if claim is None:
         return None
+    journal.began(claim)
     driver.claimed()
     return Opened(definition, saga_id, progress, live, driver)
 
@@ -248,10 +261,10 @@ async def _adopt_or_drop(
 
 
 def _live_context(definition: Definition, text: str, context: Any) -> LiveContext:
-    where = f"the context of saga {definition.name!r}"
     if context is None:
-        return LiveContext(definition, definition.codec.decode(text, where=where), equals=text)
-    definition.codec.restore(context, text, where=where)
+        value = definition.codec.decode(text, where=definition.context_name)
+        return LiveContext(definition, value, equals=text)
+    definition.codec.restore(context, text, where=definition.context_name)
     return LiveContext(definition, context, equals=text)
 
 
@@ -262,9 +275,18 @@ def refuse_other_payload(definition: Definition, record: SagaRecord, context: An
         raise SagaMismatch(summary.saga_id, f"it belongs to a saga {summary.name!r}, not {definition.name!r}")
     if context is None or summary.version != definition.version:
         return
-    text = definition.codec.encode(context, where=f"the context of saga {definition.name!r}")
-    if digest(text) != record.digest:
+    text = definition.codec.encode(context, where=definition.context_name)
+    if digest(text) != record.digest and not _reads_as(definition, record.context, text):
         raise SagaMismatch(summary.saga_id, f"a saga {summary.name!r} was started under it with another context")
+
+
+def _reads_as(definition: Definition, stored: str, text: str) -> bool:
+    """Whether a stored context is the same as `text` to the code as it is now: a field added since has its default."""
+    where = definition.context_name
+    try:
+        return definition.codec.encode(definition.codec.decode(stored, where=where), where=where) == text
+    except (NotReadable, NotStorable):
+        return False
 
 
 def _misfit(definition: Definition, claim: Claim) -> str | None:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import uuid
-from typing import Literal
+from contextlib import suppress
+from types import TracebackType
+from typing import Literal, Self
 
+from anyio import CancelScope
 from attrs import evolve, frozen
 
-from anysaga._errors import OperationRefused
+from anysaga._errors import OperationRefused, StorageError
 from anysaga._records import LIVE_STATES, Claim, Entry, EntryKind, Outcome, SagaState, Write
 from anysaga._saga import checked_id
 from anysaga._snapshot import fit_error
@@ -34,12 +37,12 @@ async def resolve(
     """
     if answer not in ANSWERS:
         raise OperationRefused(str(saga_id), "resolve", f'{answer!r} is no answer: say "done" or "not-done"')
-    desk = await _Desk.open(storage, saga_id, "resolve")
-    path = await desk.path_of(step)
-    if not any(entry.path == path and entry.kind is EntryKind.STARTED for entry in desk.entries):
-        await desk.refuse(f"its step {step!r} never began, so there is nothing to resolve")
-    entry = Entry(EntryKind.RESOLVED, path, outcome=ANSWERS[answer], error=note or None)
-    return await desk.write(entry, desk.live_state)
+    async with await _Desk.open(storage, saga_id, "resolve") as desk:
+        path = desk.path_of(step)
+        if not any(entry.path == path and entry.kind is EntryKind.STARTED for entry in desk.entries):
+            raise desk.refusal(f"its step {step!r} never began, so there is nothing to resolve")
+        entry = Entry(EntryKind.RESOLVED, path, outcome=ANSWERS[answer], error=note or None)
+        return await desk.write(entry, desk.live_state)
 
 
 async def retry(saga_id: str | uuid.UUID, *, storage: Storage, note: str = "") -> SagaState:
@@ -48,8 +51,8 @@ async def retry(saga_id: str | uuid.UUID, *, storage: Storage, note: str = "") -
     A pivot in doubt is then acted again under its same key. Raises `SagaNotFound`, and `OperationRefused` if the saga
     is not parked.
     """
-    desk = await _Desk.open(storage, saga_id, "retry")
-    return await desk.write(Entry(EntryKind.RETRIED, desk.parked_path, error=note or None), desk.live_state)
+    async with await _Desk.open(storage, saga_id, "retry") as desk:
+        return await desk.write(Entry(EntryKind.RETRIED, desk.parked_path, error=note or None), desk.live_state)
 
 
 async def compensate(saga_id: str | uuid.UUID, *, storage: Storage, note: str = "undone by a person") -> SagaState:
@@ -58,13 +61,13 @@ async def compensate(saga_id: str | uuid.UUID, *, storage: Storage, note: str = 
     Raises `SagaNotFound`, and `OperationRefused` if the saga is not parked, goes back already, or has a pivot that is
     done or in doubt.
     """
-    desk = await _Desk.open(storage, saga_id, "compensate")
-    if desk.goes_back:
-        await desk.refuse("it goes back already: resolve() the step that could not be undone, or retry()")
-    pivot = desk.begun_pivot
-    if pivot is not None:
-        await desk.refuse(f"its pivot {pivot!r} is done or in doubt: resolve() it first, or retry()")
-    return await desk.write(Entry(EntryKind.BACK, error=note), SagaState.COMPENSATING)
+    async with await _Desk.open(storage, saga_id, "compensate") as desk:
+        if desk.goes_back:
+            raise desk.refusal("it goes back already: resolve() the step that could not be undone, or retry()")
+        pivot = desk.begun_pivot
+        if pivot is not None:
+            raise desk.refusal(f"its pivot {pivot!r} is done or in doubt: resolve() it first, or retry()")
+        return await desk.write(Entry(EntryKind.BACK, error=note), SagaState.COMPENSATING)
 
 
 async def abandon(saga_id: str | uuid.UUID, *, storage: Storage, reason: str) -> SagaState:
@@ -73,13 +76,17 @@ async def abandon(saga_id: str | uuid.UUID, *, storage: Storage, reason: str) ->
     Takes a parked saga, or a live one whose owner is gone. Raises `SagaNotFound`, `SagaAlreadyRunning` if its owner is
     alive, and `OperationRefused` if it has ended.
     """
-    desk = await _Desk.open(storage, saga_id, "abandon", states=PARKED | LIVE_STATES)
-    return await desk.write(Entry(EntryKind.ABANDONED, error=reason), SagaState.ABANDONED)
+    async with await _Desk.open(storage, saga_id, "abandon", states=PARKED | LIVE_STATES) as desk:
+        return await desk.write(Entry(EntryKind.ABANDONED, error=reason), SagaState.ABANDONED)
 
 
 @frozen
 class _Desk:
-    """A claimed saga before a person, and what its log says without its definition."""
+    """A claimed saga before a person, and what its log says without its definition.
+
+    Its one write gives the saga back. Leaving without that gives it back, too: else it would stay ours for as long as
+    this process lives, and nobody could say anything about it.
+    """
 
     storage: Storage
     claim: Claim
@@ -97,9 +104,28 @@ class _Desk:
             words = "is not parked" if states is PARKED else "has ended"
             raise OperationRefused(identity, operation, f"it {words}, it is {state}") from None
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            return
+        with CancelScope(shield=True), suppress(StorageError):  # of which the storage takes care itself
+            await self.storage.release(self.claim)
+
     @property
     def entries(self) -> tuple[Entry, ...]:
         return self.claim.record.entries
+
+    @property
+    def outline(self) -> list[tuple[str, str, str]]:
+        try:
+            rows: list[tuple[str, str, str]] = json.loads(self.claim.record.outline)
+        except ValueError:
+            raise self.refusal("the list of its steps cannot be read: abandon() it") from None
+        return rows
 
     @property
     def goes_back(self) -> bool:
@@ -117,19 +143,18 @@ class _Desk:
     @property
     def begun_pivot(self) -> str | None:
         """The first pivot of which one cannot say that it had no effect."""
-        for path, name, kind in json.loads(self.claim.record.outline):
+        for path, name, kind in self.outline:
             last = [entry for entry in self.entries if entry.path == path and entry.kind in _OUTCOMES]
             if kind == "pivot" and last and not _is_clean(last):
                 return str(name)
         return None
 
-    async def path_of(self, step: str) -> str:
-        rows: list[tuple[str, str, str]] = json.loads(self.claim.record.outline)
-        for path, name, _ in rows:
+    def path_of(self, step: str) -> str:
+        for path, name, _ in self.outline:
             if step == name:
                 return path
-        names = ", ".join(repr(name) for _, name, _ in rows)
-        return await self.refuse(f"it has no step {step!r}: its steps are {names}")
+        names = ", ".join(repr(name) for _, name, _ in self.outline)
+        raise self.refusal(f"it has no step {step!r}: its steps are {names}")
 
     async def write(self, entry: Entry, state: SagaState) -> SagaState:
         record = self.claim.record
@@ -139,9 +164,8 @@ class _Desk:
         await self.storage.record(write)
         return state
 
-    async def refuse(self, reason: str) -> str:
-        await self.storage.release(self.claim)
-        raise OperationRefused(self.claim.record.summary.saga_id, self.operation, reason)
+    def refusal(self, reason: str) -> OperationRefused:
+        return OperationRefused(self.claim.record.summary.saga_id, self.operation, reason)
 
 
 _OUTCOMES = {

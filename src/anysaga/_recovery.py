@@ -12,9 +12,11 @@ from anyio import CancelScope, CapacityLimiter, create_task_group
 from anyio.lowlevel import checkpoint
 from attrs import define
 
+from anysaga._arguments import check_counts
+from anysaga._cancellations import asks_to_end, refusing_strays
 from anysaga._definition import Definition
 from anysaga._errors import (
-    InvalidArgument,
+    NotReadable,
     SagaAlreadyRunning,
     SagaMismatch,
     SagaNotFound,
@@ -26,7 +28,7 @@ from anysaga._middleware import Middleware
 from anysaga._opening import Opened, adopt, ended, unread_result
 from anysaga._records import Claim, EntryKind, SagaRecord, SagaState
 from anysaga._results import SagaResult
-from anysaga._saga import Saga, checked_id
+from anysaga._saga import Saga, checked_id, checked_storage, made_sagas
 from anysaga._saga_scope import SagaScope
 from anysaga._wiring import GivenContainer, container_of
 from anysaga.abc import Container, Storage
@@ -83,9 +85,7 @@ async def recover(
             print(result.saga_id, result.state)
     """
     recovery = Recovery.of(sagas, storage, container)
-    for name, value in (("limit", limit), ("concurrency", concurrency)):
-        if type(value) is not int or value < 1:
-            raise InvalidArgument(name, value, "give a whole number, 1 or more")
+    check_counts(limit=limit, concurrency=concurrency)
     results: list[SagaResult[Any]] = []
     failed: Exception | None = None
     limiter = CapacityLimiter(concurrency)
@@ -132,11 +132,9 @@ class Recovery:
     def of(
         cls, sagas: Iterable[Saga[Any] | type[Saga[Any]]], storage: Storage | None, container: Containers | None
     ) -> Recovery:
-        made = [saga if isinstance(saga, Saga) else saga() for saga in sagas]
-        if not made:
-            raise InvalidArgument("sagas", made, "name at least one saga")
+        made = made_sagas(sagas)
         return cls(
-            storage=storage if storage is not None else made[0].storage,
+            storage=checked_storage(storage) if storage is not None else made[0].storage,
             container=container_of(container) if container is not None else made[0].container,
             definitions=[saga.definition for saga in made],
             middlewares={saga.definition: saga._middlewares for saga in made},
@@ -153,12 +151,15 @@ class Recovery:
         """The same as `finish`, for sagas that must not stop each other: what it raises is logged. None then."""
         saga_id = claim.record.summary.saga_id
         try:
-            return await self.finish(claim, limiter)
+            with refusing_strays(f"saga {claim.record.summary.name!r} ({saga_id})"):
+                return await self.finish(claim, limiter)
         except (StaleFence, SagaAlreadyRunning, SagaNotFound) as error:
             logger.info("saga %s is somebody else's now: %s", saga_id, error)
         except StorageError as error:
             logger.warning("saga %s was not recovered: %s", saga_id, error)
-        except Exception:
+        except BaseException as error:  # noqa: ASYNC103 - raised where it must be
+            if asks_to_end(error):
+                raise
             logger.exception("saga %s was not recovered; it is tried again later", saga_id)
         return None
 
@@ -189,7 +190,7 @@ class Recovery:
 
     async def _give_back(self, claim: Claim, error: BaseException) -> None:
         """Nothing was driven: somebody else may, later if the fault may last."""
-        wait = RETRY_AFTER if isinstance(error, Exception) else 0.0
+        wait = 0.0 if asks_to_end(error) else RETRY_AFTER
         with CancelScope(shield=True):
             await self.storage.release(claim, wait=wait)
 
@@ -198,11 +199,19 @@ class Recovery:
         summary = record.summary
         definition = self._definition(record)
         difference = definition.difference(summary.name, summary.version, record.outline)
-        if difference is None and record.problem is None:
-            return ended(definition, record).result()
-        if summary.state is SagaState.PARKED:
+        problem = difference or record.problem
+        result: SagaResult[Any] | None = None
+        if problem is None:
+            try:
+                result = ended(definition, record).result()
+            except NotReadable as error:
+                problem = str(error)
+        is_parked = summary.state is SagaState.PARKED  # perhaps by the store, which enters nothing in a log
+        if is_parked and (result is None or result.state is not SagaState.PARKED):
             return unread_result(summary.saga_id, summary.note or "")
-        raise SagaMismatch(summary.saga_id, difference or record.problem or "")
+        if result is None:
+            raise SagaMismatch(summary.saga_id, problem or "")
+        return result
 
     def _definition(self, record: SagaRecord) -> Definition:
         """The definition of this name, of the same version if there are several."""
@@ -219,6 +228,6 @@ class Recovery:
             while driver is not None and await driver.advance() is not None:
                 if self.stops():
                     await driver.suspend()
-        except Exception:
-            if not opened.progress.state.is_end:
+        except BaseException as error:  # noqa: ASYNC103 - the result says it
+            if asks_to_end(error) or not opened.progress.state.is_end:
                 raise

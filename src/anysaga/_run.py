@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from anyio import CancelScope
@@ -26,24 +27,35 @@ class Parking:
 class Run:
     """The results and the errors of a saga's steps, and what is going on at the moment.
 
-    `fresh` are results that the caller has not seen yet. `in_call` has the paths of the steps of which a call began
-    whose end is not noted. `calls` are the scopes of these calls, `forks` those of the Parallels that run, by path.
-    `parks` are reasons to park the saga, once nothing of it runs any more. `drains` is set for those who drive sagas of
-    others, such as workers and mediators: a cancellation then undoes nothing. `spares` has it wait for the running act
-    first, for the saga's `grace`.
+    `fresh` are results that the caller has not seen yet. `in_call` has the scopes of calls whose end is not noted, by
+    the path of the step; None for a call that nothing can cut short. `forks` are the scopes of the Parallels that run,
+    by path. `parks` are reasons to park the saga, once nothing of it runs any more. A caller who does not look at
+    single steps is not `watched`, or has a function `stops`, which is asked after each step whether it wants to look.
+    `drains` is set for those who drive sagas of others, such as workers and mediators: a cancellation then undoes
+    nothing. `spares` has it wait for the running act first, for the saga's `grace`.
     """
 
     # Dicts and lists, not sets and deques, which are several times as large while they hold one thing or nothing.
     results: dict[str, StepResult[Any]] = field(factory=dict)
     fresh: list[StepResult[Any]] = field(factory=list)
-    in_call: dict[str, Leaf] = field(factory=dict)
-    calls: dict[CancelScope, Leaf] = field(factory=dict)
+    in_call: dict[str, CancelScope | None] = field(factory=dict)
     forks: dict[str, CancelScope] = field(factory=dict)
     parks: list[Parking] = field(factory=list)
     drains: bool = False
     spares: bool = False
+    watched: bool = True
+    stops: Callable[[], bool] | None = None
     _errors: dict[str, BaseException] = field(factory=dict)
     _caught: list[str] = field(factory=list)
+
+    @property
+    def pauses(self) -> bool:
+        """Whether the caller is to see a result before anything else begins. Once `stops` says so, it is always so."""
+        if not self.fresh:
+            return False
+        if self.stops is not None and self.stops():
+            self.stops = None
+        return self.stops is None
 
     def next_result(self) -> StepResult[Any] | None:
         """A result that the caller has not seen, the oldest first."""
@@ -51,8 +63,9 @@ class Run:
 
     def stop_calls(self) -> None:
         """Cancel all calls: the claim is lost."""
-        for scope in list(self.calls):
-            scope.cancel()
+        for scope in list(self.in_call.values()):
+            if scope is not None:
+                scope.cancel()
 
     def stop_forks(self, path: str) -> None:
         """Cancel what runs in parallel at `path` or below."""
@@ -64,7 +77,8 @@ class Run:
         """A step is done, whatever became of its attempts before."""
         self._errors.pop(leaf.path, None)
         self.results[leaf.path] = result
-        self.fresh.append(result)
+        if self.watched:
+            self.fresh.append(result)
 
     def failed(self, leaf: Leaf, error: BaseException) -> None:
         """A step failed. An error of a fallback shows that of its primary as its context."""
@@ -74,6 +88,10 @@ class Run:
                 _add_context(error, _combined(earlier))
                 break
         self._errors[leaf.path] = error
+
+    def completed(self) -> None:
+        """The saga is completed, and nobody asks for errors any more, whose tracebacks hold much, this run included."""
+        self._errors.clear()
 
     def expired(self, error: SagaTimeout) -> None:
         """The saga ran out of its time."""

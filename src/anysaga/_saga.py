@@ -90,7 +90,7 @@ class Saga(Generic[ContextT]):
         events: EventMap | None = None,
         middlewares: Iterable[Middleware] | None = None,
     ) -> None:
-        self._storage = _checked_storage(storage)
+        self._storage = checked_storage(storage)
         self._container = container_of(container)
         self._middlewares = checked_middlewares(self.middlewares if middlewares is None else middlewares)
         given = {
@@ -125,7 +125,7 @@ class Saga(Generic[ContextT]):
         `events` is used where the saga has no `EventMap` of its own.
         """
         moved = copy.copy(self)
-        moved._storage = _checked_storage(storage)
+        moved._storage = checked_storage(storage)
         moved._container = self._container if container is None else container_of(container)
         if events is not None and self.events is None:
             moved.events, moved._definition = events, evolve(self.definition, events=events)
@@ -253,7 +253,27 @@ def _check_circuits(definition: Definition, storage: Storage) -> None:
         )
 
 
-def _checked_storage(storage: Storage | None) -> Storage:
+def made_saga(given: object, **options: Any) -> Saga[Any]:
+    """The saga that was given, or one of the class that was, made with `options`. Raises `InvalidArgument`."""
+    if isinstance(given, Saga):
+        return given
+    if isinstance(given, type) and issubclass(given, Saga):
+        return given(**options)
+    raise InvalidArgument("saga", given, "give a class derived from Saga, or a saga")
+
+
+def made_sagas(given: object) -> list[Saga[Any]]:
+    """Several of them, at least one."""
+    if not isinstance(given, Iterable):
+        raise InvalidArgument("sagas", given, "give a list of sagas, even if it is only one")
+    made = [made_saga(each) for each in given]
+    if not made:
+        raise InvalidArgument("sagas", made, "name at least one saga")
+    return made
+
+
+def checked_storage(storage: Storage | None) -> Storage:
+    """The storage that was given, or one in memory. Raises `InvalidArgument`."""
     if storage is None:
         return MemoryStorage()
     if isinstance(storage, Storage):

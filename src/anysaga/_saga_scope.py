@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import types
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Mapping
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 from anyio import move_on_after
 
@@ -22,8 +22,10 @@ from anysaga.abc import Container, Scope
 
 logger = logging.getLogger("anysaga.containers")
 
+_ready: WeakKeyDictionary[Definition, tuple[tuple[Middleware, ...], Mapping[str, Step[Any, Any]]]] = WeakKeyDictionary()
 
-class SagaScope(AbstractAsyncContextManager["SagaScope"]):
+
+class SagaScope:
     """The middlewares around one saga, and inside of them a scope of its container.
 
     Entering raises what a middleware raises, and `ContainerFailed` if the scope does not open. The scope is closed even
@@ -33,7 +35,7 @@ class SagaScope(AbstractAsyncContextManager["SagaScope"]):
     `result` is set once the saga is open.
     """
 
-    result: Callable[[], SagaResult[Any]] | None = None
+    __slots__ = ("_around", "_closes", "_definition", "_manager", "_middlewares", "_saga_id", "_scope", "result")
 
     def __init__(
         self,
@@ -52,6 +54,7 @@ class SagaScope(AbstractAsyncContextManager["SagaScope"]):
         self._closes = not isinstance(container, MappingContainer)
         self._scope: Scope
         self._middlewares = middlewares
+        self.result: Callable[[], SagaResult[Any]] | None = None
         self._around: AroundSaga | None = None
         if middlewares:
             self._around = AroundSaga.of(middlewares, SagaCall(saga_id, definition.name, recovers, context, notes))
@@ -77,14 +80,22 @@ class SagaScope(AbstractAsyncContextManager["SagaScope"]):
             raise self._failed("open a scope", error) from error
 
     @property
+    def tells(self) -> bool:
+        """Whether a middleware is told the saga's result."""
+        return self._around is not None
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What middlewares want to have in the log of a new saga."""
         return () if self._around is None else self._around.call.notes
 
-    async def steps(self) -> dict[str, Step[Any, Any]]:
+    async def steps(self) -> Mapping[str, Step[Any, Any]]:
         """Make all steps of the saga, by path. Raises `NotProvided` and `ContainerFailed`."""
+        ready = self._definition.ready_steps
+        if ready:
+            return _around_ready(self._definition, self._middlewares, ready) if self._middlewares else ready
         steps = {leaf.path: await self._step(leaf) for leaf in self._definition.leaves}
-        return around_steps(self._middlewares, steps, self._definition.grace) if self._middlewares else steps
+        return around_steps(self._middlewares, steps, self._definition.grace)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: types.TracebackType | None
@@ -128,3 +139,13 @@ class SagaScope(AbstractAsyncContextManager["SagaScope"]):
 
     def _failed(self, doing: str, error: Exception, step: str = "") -> ContainerFailed:
         return ContainerFailed(self._definition.name, self._saga_id, step, doing, f"{type(error).__name__}: {error}")
+
+
+def _around_ready(
+    definition: Definition, middlewares: tuple[Middleware, ...], steps: Mapping[str, Step[Any, Any]]
+) -> Mapping[str, Step[Any, Any]]:
+    """What stands around steps that serve all runs serves all runs, too."""
+    known = _ready.get(definition)
+    if known is None or known[0] is not middlewares:
+        known = _ready[definition] = middlewares, around_steps(middlewares, steps, definition.grace)
+    return known[1]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
 from anyio import CancelScope, current_time
 from attrs import define, evolve, field
 
-from anysaga._calls import UNLIMITED, Ended, How, Unlimited, call, native_cancellations
+from anysaga._calls import UNLIMITED, Ended, How, Unlimited, call
+from anysaga._cancellations import native_cancellations
 from anysaga._current import CurrentStep, key_of
 from anysaga._decisions import Back, Compensate
 from anysaga._definition import Definition, is_outcome
@@ -50,7 +51,7 @@ class Stepping:
     deadline: float = math.inf
     run: Run = field(factory=Run)
     native_before: int = field(factory=native_cancellations, init=False)
-    _acting: CurrentStep | None = field(default=None, init=False)
+    _calling: CurrentStep | None = field(default=None, init=False)
     _endings: Endings = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -76,17 +77,20 @@ class Stepping:
         """
         progress = self.journal.progress
         await self.journal.storage.confirm(self._refuse_if_lost())
-        if progress.goes_back(leaf):
+        if progress.back and progress.goes_back(leaf):
             return None  # another branch failed meanwhile, and withdrew the intent
         self.context.bring_to(progress.context_of(leaf).base)
         deadline = math.inf if leaf.pivot or progress.pivot else self.deadline
-        outcome = Outcome.UNKNOWN if progress.of(leaf.path).doubt else None
-        current = self._acting = self._current(leaf, "act", attempt, outcome)
-        call = self._call if leaf.breaker is None else self._call_through
+        outcome = Outcome.UNKNOWN if progress.steps[leaf.path].doubt else None
+        current = self._calling = self._current(leaf, "act", attempt, outcome)
         try:
-            ended = await call(leaf, self.steps[leaf.path].act, current, deadline)
+            if leaf.breaker is None:
+                ended = await self._call(leaf, self.steps[leaf.path].act, current, deadline)
+                self._refuse_if_lost_in(ended)
+            else:
+                ended = await self._call_through(leaf, self.steps[leaf.path].act, current, deadline)
         finally:
-            self._acting = None
+            self._calling = None
         if ended.how is How.RETURNED:
             back = self._endings.done(leaf, attempt, ended, current)
         elif (lost := current.lost_event) is not None and ended.error is lost and not leaf.is_clean(lost):
@@ -109,8 +113,12 @@ class Stepping:
             return  # another branch failed meanwhile, and withdrew the intent
         durable = progress.context_of(leaf).current
         self.context.bring_to(durable)
-        current = self._current(leaf, "undo", attempt, decision.outcome)
-        ended = await self._call(leaf, self.steps[leaf.path].compensate, current, math.inf)
+        current = self._calling = self._current(leaf, "undo", attempt, decision.outcome)
+        try:
+            ended = await self._call(leaf, self.steps[leaf.path].compensate, current, math.inf)
+        finally:
+            self._calling = None
+        self._refuse_if_lost_in(ended)
         if ended.how is How.RETURNED and current.lost_event is not None:
             ended = evolve(ended, how=How.RAISED, error=current.lost_event)
         if ended.how in (How.CANCELLED, How.NOT_CALLED):
@@ -129,6 +137,7 @@ class Stepping:
         self.context.bring_to(progress.context_of(leaf).base)
         current = self._current(leaf, "act", progress.of(leaf.path).attempts, Outcome.UNKNOWN, records=False)
         ended = await self._call(leaf, self.steps[leaf.path].probe, current, math.inf)
+        self._refuse_if_lost_in(ended)
         self.context.touched()
         if ended.how is not How.RETURNED:
             _raise_again(ended)
@@ -145,7 +154,7 @@ class Stepping:
 
     async def save(self, current: CurrentStep) -> None:
         """Make the context durable in the middle of an act."""
-        if self._acting is not current:
+        if self._calling is not current:
             raise CheckpointRefused(current.step_name, "its act has ended")
         text = self.context.encode()
         progress = self.journal.progress
@@ -156,6 +165,8 @@ class Stepping:
 
     def store(self, current: CurrentStep, event: object, held: bool) -> StoredEvent:  # noqa: FBT001
         """An event as it enters the outbox with the outcome of this call."""
+        if self._calling is not current:
+            raise EventRefused(current.step_name, "its call has ended, and events are stored with its end")
         if not isinstance(self.journal.storage, Outbox):
             raise EventRefused(current.step_name, "this storage keeps no events: use one that implements Outbox")
         number = len(current.events) + 1
@@ -174,6 +185,10 @@ class Stepping:
             raise StaleFence(self.journal.saga_id, self.journal.progress.fence)
         return claim
 
+    def _refuse_if_lost_in(self, ended: Ended) -> None:
+        if ended.how is not How.CANCELLED:
+            self._refuse_if_lost()
+
     def _current(
         self, leaf: Leaf, verb: str, attempt: int, outcome: Outcome | None, *, records: bool = True
     ) -> CurrentStep:
@@ -187,36 +202,30 @@ class Stepping:
             key_of(saga_id, path, verb),
             self.journal.progress.fence,
             outcome,
-            self.save if verb == "act" else None,
-            self.store if records else None,
+            self,
+            verb == "act",
+            records,
         )
 
-    async def _call(self, leaf: Leaf, method: Callable[[Any], Any], current: CurrentStep, deadline: float) -> Ended:
+    def _call(
+        self, leaf: Leaf, method: Callable[[Any], Any], current: CurrentStep, deadline: float
+    ) -> Awaitable[Ended]:
         limit = deadline if leaf.timeout is None else min(deadline, current_time() + leaf.timeout)
-        scope: CancelScope | Unlimited = UNLIMITED
-        if limit != math.inf or self.journal.storage.waits:
-            scope = CancelScope(deadline=limit)
-            self.run.calls[scope] = leaf
+        scope = CancelScope(deadline=limit) if limit != math.inf or self.journal.storage.waits else None
         progress = self.journal.progress
         make = call
         if self.run.spares and not progress.goes_back(leaf):
             make = partial(_spared, partial(progress.goes_back, leaf))
-        self.run.in_call[leaf.path] = leaf
+        self.run.in_call[leaf.path] = scope
         self.context.touched()
-        try:
-            ended = await make(
-                method,
-                self.context.value,
-                current,
-                scope,
-                grace=self.definition.grace,
-                native_before=self.native_before,
-            )
-        finally:
-            self.run.calls.pop(scope, None)  # type: ignore[arg-type]  # one that is not there does no harm
-        if ended.how is not How.CANCELLED:
-            self._refuse_if_lost()
-        return ended
+        return make(
+            method,
+            self.context.value,
+            current,
+            scope or UNLIMITED,
+            grace=self.definition.grace,
+            native_before=self.native_before,
+        )
 
     async def _call_through(
         self, leaf: Leaf, method: Callable[[Any], Any], current: CurrentStep, deadline: float
@@ -233,6 +242,7 @@ class Stepping:
             async with leaf.breaker.attempt(f"{self.definition.name}:{leaf.path}", circuits):
                 try:
                     ended = await self._call(leaf, method, current, deadline)
+                    self._refuse_if_lost_in(ended)
                     told = self._said_of_service(leaf, ended)
                 except StaleFence as error:
                     lost = error

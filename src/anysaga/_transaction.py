@@ -44,6 +44,20 @@ class SagaTransaction(Generic[ContextT]):
                 print(step.step_name, step.response)
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_busy",
+        "_context",
+        "_definition",
+        "_drains",
+        "_left",
+        "_opened",
+        "_saga_id",
+        "_scope",
+        "_storage",
+        "_suspended",
+    )
+
     def __init__(
         self,
         definition: Definition,
@@ -106,11 +120,13 @@ class SagaTransaction(Generic[ContextT]):
         if driver is None:
             return
         self._begin_turn()
+        run = driver.stepping.run
+        run.stops, run.watched = stops, stops is not None
         try:
-            while await driver.advance() is not None:
-                if stops is not None and stops():
-                    self._suspended = True
-                    await driver.suspend()
+            await driver.advance()
+            if not driver.is_over:
+                self._suspended = True
+                await driver.suspend()
         finally:
             self._end_turn(driver)
 
@@ -160,7 +176,8 @@ class SagaTransaction(Generic[ContextT]):
         except BaseException as error:
             await self._scope.__aexit__(type(error), error, error.__traceback__)  # noqa: ASYNC102 - shields itself
             raise
-        self._scope.result = self._opened.result
+        if self._scope.tells:
+            self._scope.result = self._opened.result
         self._left = False
         return self
 

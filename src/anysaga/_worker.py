@@ -13,6 +13,7 @@ import anyio
 from anyio import CancelScope, create_task_group, move_on_after
 from anyio.abc import TaskGroup
 
+from anysaga._arguments import check_counts, check_seconds
 from anysaga._errors import InvalidArgument, StorageClosed, StorageError
 from anysaga._records import Claim
 from anysaga._recovery import Containers, Recovery
@@ -59,11 +60,8 @@ class SagaWorker:
         drain_timeout: float = 20.0,
         on_result: Callable[[SagaResult[Any]], object] | None = None,
     ) -> None:
-        if type(concurrency) is not int or concurrency < 1:
-            raise InvalidArgument("concurrency", concurrency, "give a whole number, 1 or more")
-        for name, value in (("poll", poll), ("drain_timeout", drain_timeout)):
-            if not value > 0:
-                raise InvalidArgument(name, value, "it is a number of seconds above 0")
+        check_counts(concurrency=concurrency)
+        check_seconds(poll=poll, drain_timeout=drain_timeout)
         self._recovery = Recovery.of(sagas, storage, container)
         self._recovery.stops = lambda: self._drains
         self._storage = storage

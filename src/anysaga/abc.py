@@ -136,7 +136,9 @@ class Storage(ABC):
     async def purge(self, *, before: int, states: Iterable[SagaState], limit: int = 1000) -> int:
         """Forget up to `limit` sagas that are in one of these end states since before the moment `before`.
 
-        Returns how many. Raises `InvalidArgument` if a state is live or PARKED: such a saga is still needed.
+        Returns how many. An `Outbox` keeps a saga until its events are delivered or skipped: started again under its id
+        it would send others under their ids. Raises `InvalidArgument` if a state is live or PARKED: such a saga is
+        still needed.
         """
 
     async def open(self) -> None:

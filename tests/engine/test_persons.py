@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+import anyio
 import pytest
+from attrs import define
 from tours import Book, FixedTour, Hotel, Tour, TourSaga, Train
 
 from anysaga import (
@@ -13,8 +16,11 @@ from anysaga import (
     Outcome,
     Saga,
     SagaAbandoned,
+    SagaMismatch,
     SagaParked,
     SagaState,
+    Step,
+    StorageUnavailable,
     abandon,
     compensate,
     recover,
@@ -22,7 +28,7 @@ from anysaga import (
     resolve,
     retry,
 )
-from anysaga.abc import Storage
+from anysaga.abc import Storage, Write
 
 pytestmark = pytest.mark.anyio
 
@@ -97,6 +103,27 @@ async def test_a_failed_undo_that_a_person_did_goes_on(storage: Storage, done: l
     assert done[-1] == "undo hotel"
 
 
+@pytest.mark.parametrize("fault", ["error", "cancellation"])
+async def test_an_operation_that_fails_can_be_repeated(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """It keeps no claim: else nobody could say anything about the saga for as long as this process lives."""
+    await parked_pivot(storage)
+
+    async def fails(_: Write) -> int:
+        if fault == "cancellation":
+            scope.cancel()
+            await anyio.sleep_forever()
+        raise StorageUnavailable("orders.db", "the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(storage, "record", fails)
+        with anyio.CancelScope() as scope, suppress(StorageUnavailable):
+            await retry("t", storage=storage)
+    assert (await storage.load("t")).summary.owner is None
+    assert await retry("t", storage=storage) is SagaState.RUNNING
+
+
 async def suspended(storage: Storage, saga: type[Saga[Tour]], saga_id: str) -> None:
     async with saga(storage=storage).transaction(Tour(), saga_id=saga_id) as transaction:
         await anext(transaction)
@@ -124,6 +151,61 @@ def _shorter() -> type[Saga[Tour]]:
         steps = [Hotel, Train]
 
     return Shorter
+
+
+@define
+class Guest:
+    name: str = "Ann"
+
+
+@define
+class GuestNow:
+    room: int
+    name: str = "Ann"
+
+
+@define
+class GuestLater(Guest):
+    breakfast: bool = True
+
+
+class Greet(Step[Guest]):
+    read_only = True
+
+    async def act(self, guest: Guest) -> None: ...
+
+
+class GreetNow(Step[GuestNow]):
+    name = "Greet"
+    read_only = True
+
+    async def act(self, guest: GuestNow) -> None: ...
+
+
+async def test_a_context_that_cannot_be_read_parks_however_often_it_is_recovered(storage: Storage) -> None:
+    """A saga that is parked is a result, and no error, also where the code cannot read it."""
+    await Saga[Guest](name="greeting", steps=[Greet], storage=storage).submit(Guest(), saga_id="g")
+    now = Saga[GuestNow](name="greeting", steps=[GreetNow], storage=storage)
+    results = [await recover_saga(now, "g") for _ in range(2)]
+    assert [result.state for result in results] == [SagaState.PARKED] * 2
+    assert all("room" in (result.reason or "") for result in results)
+
+
+class GreetLater(Step[GuestLater]):
+    name = "Greet"
+    read_only = True
+
+    async def act(self, guest: GuestLater) -> None: ...
+
+
+async def test_the_same_context_with_a_new_field_is_the_same_work(storage: Storage) -> None:
+    """A request that is repeated after a deployment finds its saga, if what was added has its default."""
+    await Saga[Guest](name="greeting", steps=[Greet], storage=storage).submit(Guest(), saga_id="g")
+    later = Saga[GuestLater](name="greeting", steps=[GreetLater], storage=storage)
+    with pytest.raises(SagaMismatch, match="another context"):
+        await later.submit(GuestLater(breakfast=False), saga_id="g")
+    assert await later.submit(GuestLater(), saga_id="g") == "g"
+    assert (await later.run(GuestLater(), saga_id="g")).context == GuestLater()
 
 
 async def test_a_saga_that_kills_its_workers_is_parked() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -14,15 +18,20 @@ from tours import DONE, Hotel, Tour, TourSaga
 from anysaga import (
     BlockingCallInLoop,
     BlockingRunner,
+    InvalidArgument,
     MemoryStorage,
+    RunnerMisused,
     Saga,
     SagaParked,
     SagaState,
+    SQLAlchemyStorage,
     Step,
+    StorageUnavailable,
     checkpoint,
     current_step,
     iter_saga,
     run_saga,
+    run_worker,
 )
 
 
@@ -140,6 +149,84 @@ def test_threads_share_one_runner(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
     assert states == [SagaState.COMPLETED] * 5
+
+
+@pytest.mark.parametrize(("saga", "storage"), [(5, None), (Tour, None), (TourSaga, 5)])
+def test_what_is_no_saga_or_no_storage_is_refused(saga: Any, storage: Any) -> None:
+    with pytest.raises(InvalidArgument, match="give a"):
+        run_saga(saga, Tour(), storage=storage)
+
+
+def test_a_runner_is_entered_once_at_a_time() -> None:
+    runner = BlockingRunner()
+    for _ in range(2):
+        with runner:
+            with pytest.raises(RunnerMisused, match="open already"), runner:
+                raise AssertionError
+            assert runner.run(TourSaga, Tour()).state is SagaState.COMPLETED
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_runner_is_refused_in_a_forked_child() -> None:
+    """Its loop has stayed in the parent: a call would wait for ever, and so would leaving."""
+    with BlockingRunner() as runner:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads and forks: what this test is about
+            child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            os._exit(0 if _is_refused(runner) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert runner.run(TourSaga, Tour()).state is SagaState.COMPLETED
+
+
+def _is_refused(runner: BlockingRunner) -> bool:
+    try:
+        runner.run(TourSaga, Tour())
+    except RunnerMisused as error:
+        runner.__exit__(None, None, None)
+        return "fork" in str(error)
+    return False
+
+
+class EndsItsWorker(Hotel):
+    async def act(self, tour: Tour) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return await super().act(tour)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_worker_waits_for_a_store_that_does_not_answer_when_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, done: list[str]
+) -> None:
+    """As it does later: a database that restarts must not end the workers that are started with it."""
+
+    async def is_away(_: SQLAlchemyStorage) -> None:
+        raise StorageUnavailable("tours.db", "it restarts")
+
+    saga = Saga[Tour](name="tour", steps=[EndsItsWorker])
+    with BlockingRunner(storage=tmp_path / "tours.db") as runner:
+        runner.submit(saga, Tour())
+    monkeypatch.setattr(SQLAlchemyStorage, "open", is_away)
+    run_worker([saga], storage=tmp_path / "tours.db", backend=backend)
+    assert done == ["act hotel"]
+
+
+def test_an_iterator_that_is_over_is_not_aborted() -> None:
+    steps = iter_saga(TourSaga, Tour())
+    assert len(list(steps)) == 3
+    with pytest.raises(RunnerMisused, match="is over"):
+        steps.abort()
+
+
+def test_an_iterator_that_was_closed_begins_nothing() -> None:
+    storage = MemoryStorage()
+    steps = iter_saga(TourSaga, Tour(), storage=storage)
+    steps.close()
+    with steps:
+        assert list(steps) == []
+    assert anyio.run(storage.find) == []
 
 
 @pytest.mark.anyio

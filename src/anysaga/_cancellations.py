@@ -1,0 +1,59 @@
+"""Which exceptions ask a task to end, and are no failures of what it calls."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+import anyio
+from anyio import get_cancelled_exc_class
+
+from anysaga._errors import StrayCancellation
+
+
+def native_cancellations() -> int:
+    """How often the current task was cancelled by asyncio itself, which no scope of AnyIO shows."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return 0
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return 0
+    return task.cancelling() if task is not None else 0
+
+
+def is_cancelled(native_before: int) -> bool:
+    """Whether the current task is being cancelled, by a scope, or by asyncio itself since `native_before`."""
+    return anyio.get_current_task().has_pending_cancellation() or native_cancellations() > native_before
+
+
+def asks_to_end(error: BaseException) -> bool:
+    """Whether this asks the task, or the program, to end. Any other one is a failure, be it an `Exception` or not."""
+    asking = (get_cancelled_exc_class(), KeyboardInterrupt, SystemExit, GeneratorExit)
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(asking) is not None
+    return isinstance(error, asking)
+
+
+class refusing_strays:  # noqa: N801 - a context manager, which as a generator would cost three times as much
+    """Raise `StrayCancellation` for a cancellation that comes out although the current task is not being cancelled.
+
+    On asyncio, whoever awaits something that another one cancelled gets the same exception as who is cancelled. Let
+    into a task group, it would stop all that runs there. Messages call it ``str(where)``.
+    """
+
+    __slots__ = ("_before", "_where")
+
+    def __init__(self, where: object) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        self._before = native_cancellations()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None or not isinstance(error, get_cancelled_exc_class()) or is_cancelled(self._before):
+            return
+        raise StrayCancellation(str(self._where)) from error

@@ -1,0 +1,176 @@
+"""A cancellation that comes out of what a step awaits, though nobody cancelled the saga, is a failure as any other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+from bystanders import Bank, Other, OtherSaga, Told, recovered_beside, told_to_two
+from journeys import AT_ONCE, Journey, Leg, kinds_of, saga_of
+
+from anysaga import (
+    Fallback,
+    MemoryStorage,
+    Middleware,
+    NextStep,
+    Parallel,
+    Saga,
+    SagaMap,
+    SagaMediator,
+    SagaState,
+    SagaWorker,
+    StepCall,
+    StrayCancellation,
+)
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.parametrize("anyio_backend", ["asyncio"]),  # on Trio nothing that was cancelled can be awaited
+]
+
+
+async def stray(journey: object) -> None:
+    """Await something that somebody cancels."""
+    task = asyncio.ensure_future(anyio.sleep_forever())
+    asyncio.get_running_loop().call_soon(task.cancel)
+    await task
+
+
+def once(deed: Callable[[object], Awaitable[None]]) -> Callable[[object], Awaitable[None]]:
+    left = [deed]
+
+    async def act(journey: object) -> None:
+        if left:
+            await left.pop()(journey)
+
+    return act
+
+
+@pytest.fixture
+def storage() -> MemoryStorage:
+    return MemoryStorage()
+
+
+async def test_it_is_unknown_and_the_saga_goes_back(storage: MemoryStorage, did: list[str]) -> None:
+    saga = saga_of(storage, Leg("a", did), Leg("b", did, act=stray))
+
+    with pytest.raises(StrayCancellation, match="step 'b' of saga") as raised:
+        await saga.run(Journey(), saga_id="j")
+
+    assert isinstance(raised.value.__cause__, asyncio.CancelledError)
+    assert did == ["act a", "act b", "undo b", "undo a"]
+    assert "UNKNOWN 2" in await kinds_of(storage, "j")
+
+
+async def test_it_is_retried(storage: MemoryStorage, did: list[str]) -> None:
+    await saga_of(storage, Leg("a", did, act=once(stray), retry=AT_ONCE)).run(Journey())
+
+    assert did == ["act a", "act a"]
+
+
+async def test_it_falls_back(storage: MemoryStorage, did: list[str]) -> None:
+    await saga_of(storage, Fallback(Leg("a", did, act=stray), Leg("b", did))).run(Journey())
+
+    assert did == ["act a", "undo a", "act b"]
+
+
+async def test_its_siblings_are_cancelled_and_it_is_what_the_caller_sees(
+    storage: MemoryStorage, did: list[str]
+) -> None:
+    async def wait(journey: object) -> None:
+        await anyio.sleep_forever()
+
+    with pytest.raises(StrayCancellation, match="step 'b'"):
+        await saga_of(storage, Parallel(Leg("a", did, act=wait), Leg("b", did, act=stray))).run(Journey())
+
+
+async def test_an_undo_is_tried_again(storage: MemoryStorage, did: list[str]) -> None:
+    async def fail(journey: object) -> None:
+        raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011 - it has no text
+        await saga_of(storage, Leg("a", did, undo=once(stray)), Leg("b", did, act=fail)).run(Journey())
+
+    assert did == ["act a", "act b", "undo b", "undo a", "undo a"]
+
+
+async def test_before_the_step_is_reached_it_is_not_done(storage: MemoryStorage, did: list[str]) -> None:
+    class Waits(Middleware):
+        async def step(self, call: StepCall, call_next: NextStep) -> Any:
+            await stray(call)
+
+    saga = Saga[Journey](name="s", steps=[Leg("a", did)], storage=storage, middlewares=[Waits()])
+    with pytest.raises(StrayCancellation):
+        await saga.run(Journey(), saga_id="j")
+
+    assert did == []
+    assert "NOT_DONE 1" in await kinds_of(storage, "j")
+
+
+async def test_a_cancelled_caller_leaves_cancelled(storage: MemoryStorage, did: list[str]) -> None:
+    async def stray_when_cancelled(journey: object) -> None:
+        scope.cancel()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            await stray(journey)  # noqa: ASYNC102 - what it must bear
+
+    with anyio.CancelScope() as scope:
+        await saga_of(storage, Leg("a", did, act=stray_when_cancelled)).run(Journey())
+
+    assert scope.cancelled_caught
+    assert did == ["act a", "undo a"]
+
+
+async def test_other_sagas_of_a_mediator_go_on(storage: MemoryStorage, did: list[str]) -> None:
+    sagas = SagaMap()
+    sagas.bind(Journey, saga_of(storage, Leg("a", did, act=stray)))
+    sagas.bind(Other, OtherSaga)
+    async with SagaMediator(sagas, storage=storage) as mediator, anyio.create_task_group() as group:
+        group.start_soon(mediator.run, Other())
+        with pytest.raises(StrayCancellation):
+            await mediator.run(Journey())
+    assert [each.state for each in await storage.find()].count(SagaState.COMPLETED) == 1
+
+
+async def test_a_worker_goes_on(storage: MemoryStorage, did: list[str]) -> None:
+    saga = saga_of(storage, Leg("a", did, act=stray))
+    await saga.submit(Journey(), saga_id="j")
+    await OtherSaga(storage=storage).submit(Other(), saga_id="o")
+    ended: dict[str, SagaState] = {}
+
+    worker = SagaWorker([saga, OtherSaga], storage=storage, on_result=lambda result: tell(result.saga_id, result.state))
+
+    def tell(saga_id: str, state: SagaState) -> None:
+        ended[saga_id] = state
+        if len(ended) == 2:
+            worker.drain()
+
+    with anyio.fail_after(10):
+        await worker.run()
+    assert ended == {"j": SagaState.COMPENSATED, "o": SagaState.COMPLETED}
+
+
+async def test_of_a_container_it_is_logged_and_recovery_goes_on(
+    storage: MemoryStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def bank() -> Bank:
+        await stray(None)
+        raise AssertionError
+
+    (result,) = await recovered_beside(bank, storage)
+
+    assert result.saga_id == "o"
+    assert "saga n was not recovered" in caplog.text
+
+
+async def test_of_a_handler_it_is_a_failure_of_that_handler(storage: MemoryStorage, did: list[str]) -> None:
+    relay, heard = await told_to_two(stray, storage, did)
+
+    assert await relay.deliver_due() == 2
+
+    assert heard == [Told()]
+    assert (await relay.lag()).waiting == 1
