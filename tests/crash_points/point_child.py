@@ -1,18 +1,21 @@
-"""A process that runs a saga on a file, and kills itself with SIGKILL at a point. Arguments: shape, folder, point."""
+"""Processes that each run a saga on a file, and kill themselves with SIGKILL at a point.
+
+Arguments: points, folder, backend, shape.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-import anyio
 import point_shapes
+from point_forks import fork_at_each
 from point_runs import EXPECTED_ERRORS, SAGA_ID, MortalStorage, OnDisk
 from point_shapes import WORLD, Trip
 from point_world import Fuse, World
 
 
-async def main(name: str, folder: Path, point: int) -> None:
+async def main(folder: Path, point: int, name: str) -> None:
     shape = getattr(point_shapes, name)
     place = OnDisk(folder / "sagas.db")
     world = World(shape().definition, place.reader, file=folder / "world", fuse=Fuse(point, real=True))
@@ -27,4 +30,5 @@ async def main(name: str, folder: Path, point: int) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), backend=sys.argv[4])
+    points, folder, backend, name = sys.argv[1:]
+    fork_at_each(points, Path(folder), backend, main, name)

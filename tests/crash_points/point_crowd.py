@@ -1,6 +1,6 @@
-"""A process that runs several sagas at once on one file, and kills itself with SIGKILL at a point of any of them.
+"""Processes that run several sagas at once on one file, and kill themselves with SIGKILL at a point of any of them.
 
-Arguments: folder, address, point, backend. So the batches that it dies in hold the writes of several sagas.
+Arguments: points, folder, backend, runner. So the batches that they die in hold the writes of several sagas.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import anyio
+from point_forks import fork_at_each
 from point_runs import EXPECTED_ERRORS, MortalStorage
 from point_shapes import WORLD, FailsAtTheEnd, Shape, Well
 from point_world import Fuse, World
@@ -19,8 +20,8 @@ from anysaga.abc import Storage
 CROWD: list[type[Shape]] = [Well, FailsAtTheEnd] * 4
 
 
-async def main(folder: Path, address: str, point: int) -> None:
-    storage, fuse = SQLAlchemyStorage(address, lease=600), Fuse(point, real=True)
+async def main(folder: Path, point: int, runner: str) -> None:
+    storage, fuse = SQLAlchemyStorage(f"{runner}:///{folder / 'sagas.db'}", lease=600), Fuse(point, real=True)
     async with anyio.create_task_group() as group:
         for number, shape in enumerate(CROWD):
             group.start_soon(run_one, folder, number, shape, storage, fuse)
@@ -40,4 +41,5 @@ async def run_one(folder: Path, number: int, shape: type[Shape], storage: Storag
 
 
 if __name__ == "__main__":
-    anyio.run(main, Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), backend=sys.argv[4])
+    points, folder, backend, runner = sys.argv[1:]
+    fork_at_each(points, Path(folder), backend, main, runner)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from itertools import count
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import anyio
 from attrs import define
@@ -19,6 +20,8 @@ from anysaga.abc import LIVE_STATES, Claim, NewSaga, SagaRecord, SagaSummary, St
 _T = TypeVar("_T")
 SAGA_ID = "trip-1"
 EXPECTED_ERRORS = (ConnectionError, NotDone, SagaParked, Died)
+ANY_END: Collection[SagaState | None] = {SagaState.COMPLETED, SagaState.COMPENSATED, None}
+"""How a saga may end that was disturbed; None is one that never began, since its process died at once."""
 
 
 class MortalStorage(Storage):
@@ -103,6 +106,12 @@ class OnDisk:
         self._file = file
         self.reader: Storage = self.open()
 
+    @classmethod
+    def files_in(cls, folder: Path) -> Callable[[], Self]:
+        """Give a function that makes a place of a new file each time."""
+        numbers = count(1)
+        return lambda: cls(folder / f"{next(numbers)}.db")
+
     def open(self) -> SQLAlchemyStorage:
         return SQLAlchemyStorage(self._file, durability="normal", lease=600)
 
@@ -122,11 +131,23 @@ class OnDisk:
 
 @define
 class Outcome:
-    """What came of a run: the broken laws, the state at the end, and the points that each process passed."""
+    """What came of a run: the broken laws, and how many points each process passed."""
 
     problems: list[str]
-    state: SagaState | None
     points: list[int]
+
+
+async def run_dying(shape: AnyShape, place: Place, deaths: Sequence[int]) -> Outcome:
+    """Run a saga whose n-th process dies at the point ``deaths[n]``; the process after them lives."""
+    world = shape.world(shape().definition, place.reader)
+    points: list[int] = []
+    for number, at in enumerate([*deaths, 0]):
+        fuse = Fuse(at)
+        storage = await live(shape, place, world, fuse, first=number == 0)
+        points.append(fuse.points)
+        place.kill(storage)
+    await check_end(shape, place, world, _ends(shape, len(deaths)))
+    return Outcome(world.problems, points)
 
 
 async def live(shape: AnyShape, place: Place, world: World, fuse: Fuse, *, first: bool) -> Storage:
@@ -151,26 +172,62 @@ async def live(shape: AnyShape, place: Place, world: World, fuse: Fuse, *, first
     return storage
 
 
-async def run_dying(shape: AnyShape, place: Place, deaths: Sequence[int]) -> Outcome:
-    """Run a saga whose n-th process dies at the point ``deaths[n]``; the process after them lives."""
-    world = shape.world(shape().definition, place.reader)
-    points: list[int] = []
-    for number, at in enumerate([*deaths, 0]):
-        fuse = Fuse(at)
-        storage = await live(shape, place, world, fuse, first=number == 0)
-        points.append(fuse.points)
-        place.kill(storage)
-    state = await check_end(shape, place, world, undisturbed=not deaths)
-    return Outcome(world.problems, state, points)
+def _ends(shape: AnyShape, crashes: int) -> Collection[SagaState | None]:
+    """A single crash changes only the end of a saga that says so."""
+    if crashes == 0:
+        return {shape.end}
+    return ANY_END if crashes > 1 or shape.may_turn_back else {shape.end, None}
 
 
-async def check_end(shape: AnyShape, place: Place, world: World, *, undisturbed: bool) -> SagaState | None:
-    """Check the end of a saga, which may never have begun if its process died at once."""
+async def check_end(shape: AnyShape, place: Place, world: World, ends: Collection[SagaState | None] = ANY_END) -> None:
+    """Check the end of a saga."""
     try:
         record = await place.reader.load(SAGA_ID)
     except SagaNotFound:
         if world.effects:
             world.problems.append("I4: effects of a saga that is not stored")
-        return None
-    world.check_end(record, {shape.end} if undisturbed else {SagaState.COMPLETED, SagaState.COMPENSATED})
-    return record.summary.state
+        if None not in ends:
+            world.problems.append("I0: the saga was never stored")
+    else:
+        world.check_end(record, ends)
+
+
+Choice = Callable[[int, Sequence[int]], Sequence[int]]
+"""At which of so many points a process dies whose predecessors died at these points."""
+
+
+def every_point(points: int, _: Sequence[int] = ()) -> range:
+    """Choose all points."""
+    return range(1, points + 1)
+
+
+def shared(choice: Choice, backend: str) -> Choice:
+    """Choose every second of these points; those between are the other loop's, which begins with the next death."""
+    begins = 0 if backend == "asyncio" else 1
+    return lambda points, deaths: choice(points, deaths)[(begins + sum(deaths)) % 2 :: 2]
+
+
+def every_second(backend: str) -> Choice:
+    """Choose every second point; those between are the other loop's. For runs that wait for a disk."""
+    return shared(every_point, backend)
+
+
+async def crash_problems(
+    shape: AnyShape,
+    new_place: Callable[[], Any],
+    *choices: Choice,
+    run: Callable[[AnyShape, Any, Sequence[int]], Awaitable[Outcome]] = run_dying,
+    deaths: Sequence[int] = (),
+) -> list[str]:
+    """Run a saga without a crash, with one at each point of the first choice, with a second one, and so on.
+
+    Gives the laws that are broken by the first run that breaks any.
+    """
+    outcome = await run(shape, new_place(), deaths)
+    if outcome.problems or not choices:
+        return [f"{list(deaths)}: {problem}" for problem in outcome.problems]
+    choice, *others = choices
+    for point in choice(outcome.points[-1], deaths):
+        if problems := await crash_problems(shape, new_place, *others, run=run, deaths=[*deaths, point]):
+            return problems
+    return []

@@ -132,10 +132,11 @@ class After(Plain):
 
 
 class Shape(Saga[Trip]):
-    """A saga and the end it has without a crash."""
+    """A saga and the end it has without a crash; with one, too, unless it `may_turn_back`."""
 
     compensate_retry = PATIENT
     end = WELL
+    may_turn_back = False
     world: type[World] = World
 
     @staticmethod
@@ -172,7 +173,10 @@ class RetriesWell(Shape):
 
 
 class AsksBack(Shape):
+    """Its probe says that an attempt that was lost is not done, and it has no retry."""
+
     steps = [First, Probed, Third]
+    may_turn_back = True
 
 
 class SavesInTheMiddle(Shape):

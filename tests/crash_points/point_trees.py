@@ -196,6 +196,7 @@ class Tree(Saga[Parts]):
 
     compensate_retry = PATIENT
     end = WELL
+    may_turn_back = False
     world = TreeWorld
 
     @staticmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from anysaga._opening import fold
 from anysaga.abc import EntryKind, SagaRecord, Storage
 
 
-class Died(BaseException):
-    """The process ends here: nothing that it still tries has any effect."""
+class Died(GeneratorExit):
+    """The process ends here: nothing that it still tries has any effect, and nothing is undone.
+
+    A `GeneratorExit`, as coroutines get that nobody goes on with: any other exception of an act is a failure of it.
+    """
 
 
 @define(eq=False)
@@ -98,7 +102,7 @@ class World:
             self.process += 1
             self.effects = [Effect(**json.loads(line)) for line in self.file.read_text().splitlines()]
 
-    def check_end(self, record: SagaRecord, expected: set[SagaState]) -> None:
+    def check_end(self, record: SagaRecord, expected: Collection[SagaState | None]) -> None:
         """The laws of a saga that has ended."""
         state = record.summary.state
         if state not in expected:

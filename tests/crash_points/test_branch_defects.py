@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
-from point_runs import InMemory, run_dying
-from point_trees import TREES, Tree
+from point_runs import InMemory, crash_problems, every_point
+from point_trees import TREES
 
 from anysaga import _decisions, _endings, _folding
 from anysaga._decisions import Decision
@@ -86,20 +85,9 @@ async def is_red() -> bool:
     """Whether any tree breaks a law, undisturbed or with one crash, or the engine refuses to go on."""
     for shape in TREES:
         try:
-            if await sweep(shape):
+            if await crash_problems(shape, InMemory, every_point):
                 return True
         except Exception:  # noqa: BLE001 - a defect that makes the engine stumble is seen, too
-            return True
-    return False
-
-
-async def sweep(shape: type[Tree]) -> bool:
-    calm = await run_dying(shape, InMemory(), [])
-    if calm.problems or calm.state is not shape.end:
-        return True
-    for point in range(1, calm.points[0] + 1):
-        outcome: Any = await run_dying(shape, InMemory(), [point])
-        if outcome.problems or outcome.state not in (shape.end, None):
             return True
     return False
 

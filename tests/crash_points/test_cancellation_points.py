@@ -8,97 +8,57 @@ from pathlib import Path
 
 import anyio
 import pytest
-from point_cancels import Ticks
-from point_runs import EXPECTED_ERRORS, SAGA_ID, InMemory, OnDisk, Place, check_end
-from point_shapes import SHAPES, WORLD, AnyShape, FailsAtTheEnd, HasAPivot, Shape, UsesThreads, Well
-from point_world import World
+from point_cancels import Ticks, cancel_problems, problems_at_every_point, recover_and_check
+from point_runs import EXPECTED_ERRORS, SAGA_ID, InMemory, OnDisk
+from point_shapes import SHAPES, WORLD, FailsAtTheEnd, HasAPivot, Shape, UsesThreads, Well
 
-from anysaga import SagaNotFound, SQLAlchemyStorage, recover
+from anysaga import SagaNotFound, SQLAlchemyStorage
 
 pytestmark = pytest.mark.anyio
 ON_DISK = [Well, FailsAtTheEnd, HasAPivot, UsesThreads]
 
 
-async def cancel_at(shape: AnyShape, place: Place, point: int) -> tuple[list[str], bool]:
-    """Cancel a run at one point, then let recovery finish it. Returns the broken laws, and if the point was reached."""
-    world = shape.world(shape().definition, place.reader)
-    WORLD.set(world)
-    async with place.open() as storage:
-        scope = anyio.CancelScope()
-        ticks = Ticks(scope.cancel, point)
-        with scope:
-            run = shape(storage=storage).run(shape.begin(), saga_id=SAGA_ID)
-            with contextlib.suppress(*EXPECTED_ERRORS):
-                await ticks.drive(run)
-        await recover_and_check(shape, place, world)
-    return [f"{point}: {problem}" for problem in world.problems], ticks.count >= point
-
-
-async def recover_and_check(shape: AnyShape, place: Place, world: World) -> None:
-    """Somebody else recovers at once, which needs that nobody holds the saga; then its end is checked."""
-    async with place.open() as other:
-        with contextlib.suppress(SagaNotFound):
-            owner = (await other.load(SAGA_ID)).summary.owner
-            if owner is not None:
-                world.problems.append(f"I7: still held by {owner}")
-        world.process += 1
-        await recover([shape], storage=other)
-        await check_end(shape, place, world, undisturbed=False)
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_every_point_in_memory(shape: type[Shape]) -> None:
     """I7 in memory."""
-    problems: list[str] = []
-    point, reached = 1, True
-    while reached:
-        broken, reached = await cancel_at(shape, InMemory(), point)
-        problems += broken
-        point += 1
-
-    assert problems == []
-    assert point > 3
+    assert await cancel_problems(shape, InMemory) == []
 
 
 @pytest.mark.parametrize("shape", ON_DISK)
 async def test_every_point_on_sqlite(shape: type[Shape], tmp_path: Path) -> None:
     """I7 on a file, where the task also waits for threads."""
-    problems: list[str] = []
-    point, reached = 1, True
-    while reached:
-        broken, reached = await cancel_at(shape, OnDisk(tmp_path / f"{point}.db"), point)
-        problems += broken
-        point += 1
-
-    assert problems == []
-    assert point > 8
+    assert await cancel_problems(shape, OnDisk.files_in(tmp_path), at_least=7) == []
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("shape", ON_DISK)
 @pytest.mark.parametrize("again", [0, 1, 3])
 async def test_native_cancellation_at_every_point(shape: type[Shape], tmp_path: Path, again: int) -> None:
-    """`task.cancel()` passes every shield of AnyIO, once or again later: what is durable is the safety."""
-    problems: list[str] = []
-    point, reached = 1, True
-    while reached:
-        place = OnDisk(tmp_path / f"{point}.db")
-        world = shape.world(shape().definition, place.reader)
-        WORLD.set(world)
-        async with place.open() as storage:
-            run = shape(storage=storage).run(shape.begin(), saga_id=SAGA_ID)
-            ticks = Ticks(_cancel_task, point, point + again)
-            task = asyncio.ensure_future(_awaiting(ticks, run))
-            with contextlib.suppress(asyncio.CancelledError, *EXPECTED_ERRORS):
-                await task
-            await given_back(storage)
-            await recover_and_check(shape, place, world)
-        problems += [f"{point}: {problem}" for problem in world.problems]
-        reached = ticks.count >= point
-        point += 1
+    """`task.cancel()` passes every shield of AnyIO, once or again later: what is durable is the safety.
 
-    assert problems == []
-    assert point > 8
+    Twice only at every second point: these runs wait for a disk.
+    """
+    new_place = OnDisk.files_in(tmp_path)
+
+    async def run_at(point: int) -> tuple[list[str], bool]:
+        return await cancel_natively_at(shape, new_place(), point, again)
+
+    assert await problems_at_every_point(run_at, every=2 if again else 1, at_least=7) == []
+
+
+async def cancel_natively_at(shape: type[Shape], place: OnDisk, point: int, again: int) -> tuple[list[str], bool]:
+    """Cancel the task at one point, and so many points later again; then let recovery finish its saga."""
+    world = shape.world(shape().definition, place.reader)
+    WORLD.set(world)
+    async with place.open() as storage:
+        run = shape(storage=storage).run(shape.begin(), saga_id=SAGA_ID)
+        ticks = Ticks(_cancel_task, point, point + again)
+        task = asyncio.ensure_future(_awaiting(ticks, run))
+        with contextlib.suppress(asyncio.CancelledError, *EXPECTED_ERRORS):
+            await task
+        await given_back(storage)
+        await recover_and_check(shape, place, world)
+    return world.problems, ticks.count >= point
 
 
 def _cancel_task() -> None:

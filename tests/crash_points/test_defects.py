@@ -7,9 +7,9 @@ from itertools import count
 from typing import Any
 
 import pytest
-from point_runs import InMemory, run_dying
-from point_shapes import FailsAtTheEnd, HasAPivot, RetriesWell, SavesInTheMiddle, Shape, UndoneWithTrouble, Well
-from test_zombies import run_with_a_zombie
+from point_runs import InMemory, crash_problems, every_point
+from point_shapes import FailsAtTheEnd, HasAPivot, RetriesWell, SavesInTheMiddle, UndoneWithTrouble, Well
+from test_zombies import zombie_problems
 
 from anysaga import _decisions, _driver, _progress, _stepping
 from anysaga._driver import Driver
@@ -153,23 +153,11 @@ DEFECTS: list[Callable[[Patch], None]] = [
 ]
 
 
-async def sweep(shape: type[Shape]) -> list[str]:
-    """The broken laws of one shape: undisturbed, with one crash at each point, and with zombies."""
-    calm = await run_dying(shape, InMemory(), [])
-    problems = list(calm.problems)
-    for point in range(1, calm.points[0] + 1):
-        if problems:
-            return problems
-        problems += (await run_dying(shape, InMemory(), [point])).problems
-        problems += (await run_with_a_zombie(shape, point))[0]
-    return problems
-
-
 async def is_red() -> bool:
-    """Whether any shape breaks a law, or the engine refuses to go on."""
+    """Whether any shape breaks a law, undisturbed, with one crash or with a zombie, or the engine refuses to go on."""
     for shape in SHAPES:
         try:
-            if await sweep(shape):
+            if await crash_problems(shape, InMemory, every_point) or await zombie_problems(shape):
                 return True
         except Exception:  # noqa: BLE001 - a defect that makes the engine stumble is seen, too
             return True

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 from attrs import define
-from point_runs import EXPECTED_ERRORS, SAGA_ID, InMemory, MortalStorage, OnDisk
+from point_runs import EXPECTED_ERRORS, SAGA_ID, InMemory, MortalStorage, OnDisk, Outcome, crash_problems, every_point
 from point_shapes import (
     WORLD,
     FailsAtTheEnd,
@@ -150,16 +151,16 @@ async def _in_its_time(work: Callable[[], Awaitable[object]]) -> None:
             raise
 
 
-async def run_dying(shape: type[Shape], place: Place, deaths: Sequence[int]) -> tuple[list[str], int]:
-    """Run it with processes that die at these points, then one that lives. Returns broken laws, and the points."""
+async def run_dying(shape: type[Shape], place: Place, deaths: Sequence[int]) -> Outcome:
+    """Run it with processes that die at these points, then one that lives."""
     world = shape.world(shape().definition, place.reader)
     broker = Broker()
-    points = 0
+    points: list[int] = []
     for number, at in enumerate([*deaths, 0]):
         fuse = Fuse(at)
         await live(shape, place, world, broker, fuse, first=number == 0)
-        points = points or fuse.points
-    return [*world.problems, *await _broken_laws(place.reader, broker)], points
+        points.append(fuse.points)
+    return Outcome([*world.problems, *await _broken_laws(place.reader, broker)], points)
 
 
 async def _broken_laws(reader: Storage, broker: Broker) -> list[str]:
@@ -194,33 +195,24 @@ class InParallel(Shape):
 SHAPES = [telling(shape) for shape in (Well, FailsAtTheEnd, RetriesWell, UndoneWithTrouble)]
 
 
-async def sweep(shape: type[Shape], place_at: Callable[[int], Place], *, every: int = 1) -> list[str]:
-    problems, last = await run_dying(shape, place_at(0), [])
-    for at in range(1, last + 1, every):
-        problems += [f"{at}: {problem}" for problem in (await run_dying(shape, place_at(at), [at]))[0]]
-    return problems
+event_problems = partial(crash_problems, run=run_dying)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_every_crash_point_in_memory(shape: type[Shape]) -> None:
-    assert await sweep(shape, lambda _: MemoryPlace()) == []
+    assert await event_problems(shape, MemoryPlace, every_point) == []
 
 
 async def test_some_crash_points_on_sqlite(tmp_path: Path) -> None:
     """Every sixth: what a write does in which store is held by the outbox's own tests."""
-    assert await sweep(telling(FailsAtTheEnd), lambda at: DiskPlace(tmp_path / f"{at}.db"), every=6) == []
+    files = DiskPlace.files_in(tmp_path)
+    assert await event_problems(telling(FailsAtTheEnd), files, lambda points, _: every_point(points)[::6]) == []
 
 
 async def test_pairs_of_crash_points_in_memory() -> None:
     """After a death at any point, the successor dies at one of those that follow each other the closest: publishing."""
     shape = telling(FailsAtTheEnd)
-    _, last = await run_dying(shape, MemoryPlace(), [])
-    problems: list[str] = []
-    for first in range(1, last + 1):
-        for second in range(1, 9):
-            found, _ = await run_dying(shape, MemoryPlace(), [first, second])
-            problems += [f"{first}, {second}: {problem}" for problem in found]
-    assert problems == []
+    assert await event_problems(shape, MemoryPlace, every_point, lambda points, _: every_point(points)[:8]) == []
 
 
 # Defects put in by hand: each must turn the sweep red
@@ -229,9 +221,9 @@ async def test_pairs_of_crash_points_in_memory() -> None:
 def events_of_failed_attempts_too(patch: pytest.MonkeyPatch) -> None:
     def record(self: object, event: object, *, publish: str = "now") -> None:
         step = current_step()
-        assert step._store is not None
+        assert step._keeper is not None
         del kept[4:]
-        kept.append(step._store(step, event, False))  # noqa: FBT003
+        kept.append(step._keeper.store(step, event, False))  # noqa: FBT003
         step.events = tuple(kept)
 
     kept: list[StoredEvent] = []
@@ -268,7 +260,4 @@ DEFECTS = [
 @pytest.mark.parametrize("defect", DEFECTS)
 async def test_the_suite_notices(defect: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
     defect(monkeypatch)
-    problems: list[str] = []
-    for shape in SHAPES:
-        problems += await sweep(shape, lambda _: MemoryPlace())
-    assert problems
+    assert any([await event_problems(shape, MemoryPlace, every_point) for shape in SHAPES])

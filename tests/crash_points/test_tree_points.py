@@ -2,61 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from point_runs import InMemory, OnDisk, run_dying
+from point_cancels import cancel_problems
+from point_runs import InMemory, OnDisk, crash_problems, every_point, every_second, shared
 from point_trees import TREES, FallbackInParallelBack, ParallelInFallbackWell, Tree
-from test_cancellation_points import cancel_at
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("shape", TREES)
 async def test_without_a_crash(shape: type[Tree]) -> None:
-    outcome = await run_dying(shape, InMemory(), [])
-
-    assert outcome.problems == []
-    assert outcome.state is shape.end
+    assert await crash_problems(shape, InMemory) == []
 
 
 @pytest.mark.parametrize("shape", TREES)
-async def test_every_crash_point_in_memory(shape: type[Tree]) -> None:
-    """Once at every point; and once more at every third point of those who take over."""
-    problems: list[str] = []
-    (last,) = (await run_dying(shape, InMemory(), [])).points
-    for first in range(1, last + 1):
-        once = await run_dying(shape, InMemory(), [first])
-        problems += [f"{first}: {problem}" for problem in once.problems]
-        if once.state not in (shape.end, None):
-            problems.append(f"{first}: a single crash made it end {once.state}")
-        for second in range(1 + first % 3, once.points[1] + 1, 3):
-            twice = await run_dying(shape, InMemory(), [first, second])
-            problems += [f"{first}, {second}: {problem}" for problem in twice.problems]
+async def test_every_crash_point_in_memory(shape: type[Tree], anyio_backend_name: str) -> None:
+    """Once at every point; and once more at every third point of those who take over, each on one of the loops."""
 
-    assert problems == []
+    def every_third(points: int, deaths: Sequence[int]) -> range:
+        return range(1 + deaths[0] % 3, points + 1, 3)
+
+    assert await crash_problems(shape, InMemory, every_point, shared(every_third, anyio_backend_name)) == []
 
 
 @pytest.mark.parametrize("shape", [ParallelInFallbackWell, FallbackInParallelBack])
-async def test_every_crash_point_on_sqlite(shape: type[Tree], tmp_path: Path) -> None:
-    problems: list[str] = []
-    (last,) = (await run_dying(shape, InMemory(), [])).points
-    for first in range(1, last + 1):
-        outcome = await run_dying(shape, OnDisk(tmp_path / f"{first}.db"), [first])
-        problems += [f"{first}: {problem}" for problem in outcome.problems]
-
-    assert problems == []
+async def test_every_crash_point_on_sqlite(shape: type[Tree], tmp_path: Path, anyio_backend_name: str) -> None:
+    """Every point on one of the loops."""
+    files = OnDisk.files_in(tmp_path)
+    assert await crash_problems(shape, files, every_second(anyio_backend_name)) == []
 
 
 @pytest.mark.parametrize("shape", TREES)
 async def test_cancelled_at_every_point_in_memory(shape: type[Tree]) -> None:
     """I7."""
-    problems: list[str] = []
-    point, reached = 1, True
-    while reached:
-        broken, reached = await cancel_at(shape, InMemory(), point)
-        problems += broken
-        point += 1
-
-    assert problems == []
-    assert point > 3
+    assert await cancel_problems(shape, InMemory) == []

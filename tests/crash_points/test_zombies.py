@@ -7,6 +7,7 @@ import contextlib
 import anyio
 import pytest
 from attrs import define, field
+from point_cancels import problems_at_every_point
 from point_runs import EXPECTED_ERRORS, SAGA_ID, InMemory, MortalStorage, check_end
 from point_shapes import SHAPES, WORLD, Shape, Trip
 from point_world import Effect, Fuse, World
@@ -64,8 +65,8 @@ async def run_with_a_zombie(shape: type[Shape], point: int) -> tuple[list[str], 
         fuse.woken.set()
     if world.effects != effects:
         world.problems.append("I3: the old owner went on")
-    await check_end(shape, place, world, undisturbed=False)
-    return [f"{point}: {problem}" for problem in world.problems], fuse.points >= point
+    await check_end(shape, place, world)
+    return world.problems, fuse.points >= point
 
 
 async def take_over(shape: type[Shape], place: InMemory, world: World, sleeping: MemoryStorage) -> None:
@@ -78,14 +79,12 @@ async def take_over(shape: type[Shape], place: InMemory, world: World, sleeping:
     world.fuse = fuse
 
 
+async def zombie_problems(shape: type[Shape]) -> list[str]:
+    """Let the first owner sleep at every point. Gives the laws that the first bad run breaks."""
+    return await problems_at_every_point(lambda point: run_with_a_zombie(shape, point))
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_a_stale_owner_is_refused(shape: type[Shape]) -> None:
     """I3, for a process that is paused after any of its points and continued after the take-over."""
-    problems: list[str] = []
-    point, reached = 1, True
-    while reached:
-        broken, reached = await run_with_a_zombie(shape, point)
-        problems += broken
-        point += 1
-
-    assert problems == []
+    assert await zombie_problems(shape) == []

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
 from attrs import define
 from fleet_ledger import Ledger
 
-from anysaga import NotDone, Retry, Saga, SagaWorker, SQLAlchemyStorage, Step, current_step
+from anysaga import NotDone, Retry, Saga, SagaWorker, SQLAlchemyStorage, Step, StorageUnavailable, current_step
 
 STEPS = ["Reserve", "Charge", "Ship"]
 
@@ -75,9 +76,19 @@ class OrderSaga(Saga[Order]):
     grace = 1.0
 
 
+async def _open(storage: SQLAlchemyStorage) -> None:
+    """Try again, as whoever starts services would: one that is paused while it opens the store is cut off from it."""
+    while True:
+        with suppress(StorageUnavailable):
+            await storage.open()
+            return
+
+
 async def main(address: str, prefix: str, lease: float) -> None:
     """Work until the process is ended."""
-    async with SQLAlchemyStorage(address, table_prefix=prefix, lease=lease) as storage:
+    storage = SQLAlchemyStorage(address, table_prefix=prefix, lease=lease)
+    await _open(storage)
+    async with storage:
         await SagaWorker([OrderSaga], storage=storage, concurrency=5, poll=0.1).run()
 
 
