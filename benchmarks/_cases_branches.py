@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 
-from anysaga import CircuitBreaker, Fallback, MemoryStorage, Parallel, Saga, Step
+from anysaga import CircuitBreaker, Fallback, MemoryStorage, NotDone, Parallel, Saga, Step
 from benchmarks._files import numbered, threaded
 from benchmarks._harness import BACKENDS, Scale, Subject, Target, compare, in_loop, one_by_one
 from benchmarks._peers import PYTHON_CQRS
@@ -58,16 +58,20 @@ def parallel(scale: Scale) -> Iterator[Row]:
 def fallback_beside_peer(scale: Scale) -> Iterator[Row]:
     """One Fallback in memory, its primary succeeding and failing, beside python-cqrs's."""
     times = scale.of(400, 2)
-    for title, primary in (("primary succeeds", Work("primary")), ("primary fails", _Failing("primary"))):
-        peer = f"python-cqrs, {title}"
+    for fails, primaries in (
+        (False, {"primary succeeds": Work("primary")}),
+        (True, {"primary fails, and is undone": _Failing("primary"), "primary fails, not done": _Refusing("primary")}),
+    ):
+        peer = f"python-cqrs, primary {'fails' if fails else 'succeeds'}"
         subjects = [
-            Subject(peer, PYTHON_CQRS.subject("fallbacks", times, title == "primary fails")),
+            Subject(peer, PYTHON_CQRS.subject("fallbacks", times, fails)),
             *(
                 Subject(
                     f"{backend}, {title}",
                     in_loop(backend, partial(_sagas, MemoryStorage, [Fallback(primary, Work("fallback"))], times)),
                     [Target.of_speed(peer, at_least=1.5 if backend == "asyncio" else None)],
                 )
+                for title, primary in primaries.items()
                 for backend in BACKENDS
             ),
         ]
@@ -79,6 +83,13 @@ class _Failing(Work):
 
     async def act(self, order: Order) -> str:  # noqa: ARG002 - it comes to nothing
         raise ConnectionError("it does not answer")
+
+
+class _Refusing(Work):
+    """A primary that says it had no effect. As python-cqrs does with every primary that fails, nothing is undone."""
+
+    async def act(self, order: Order) -> str:  # noqa: ARG002 - it comes to nothing
+        raise NotDone("it does not answer")
 
 
 class _Idle(Step[Order]):
