@@ -61,7 +61,7 @@ async def test_a_plain_step_runs_in_a_thread_and_knows_itself() -> None:
 
 
 class Deaf(Step[Tour]):
-    timeout = 0.02
+    timeout = 1.0  # its thread must have begun by then, also on a busy machine
 
     def __init__(self) -> None:
         self.wake = threading.Event()
