@@ -46,7 +46,8 @@ class Fleet:
         self.workers: list[subprocess.Popen[bytes]] = []
         self._address = address
         self._arguments = [address, prefix, str(folder), str(LEASE), backend]
-        self.storage = SQLAlchemyStorage(address, table_prefix=prefix, lease=LEASE)
+        # With the usual lease, not that of the workers: who only looks on is given the time that a busy machine takes.
+        self.storage = SQLAlchemyStorage(address, table_prefix=prefix)
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start one more worker."""

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot pause a process"),
 ]
 
-LEASE = 1.0
+LEASE = 2.0  # of the process that is paused: before, it must come so far also on a busy machine
 _CHILD = Path(__file__).with_name("paused_writer.py")
 _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(anysaga.__file__).parent.parent)}
 
@@ -35,7 +35,7 @@ async def test_a_saga_whose_owner_stopped_in_a_transaction_is_taken_over(server:
         try:
             _, status = await anyio.to_thread.run_sync(os.waitpid, child.pid, os.WUNTRACED)
             assert os.WIFSTOPPED(status)
-            async with server.twin(lease=LEASE) as other:
+            async with server.twin() as other:
                 claim = await _taken_over(other)
                 assert (claim.fence, claim.record.summary.seq) == (2, 1)
                 child.send_signal(signal.SIGCONT)
