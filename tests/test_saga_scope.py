@@ -83,6 +83,13 @@ async def test_a_scope_that_does_not_open() -> None:
     assert caught.value.__cause__ is cause
 
 
+async def test_a_scope_is_open_for_steps_that_are_made_already_too() -> None:
+    """It may hold more than what makes steps: a log's context, say, or a transaction."""
+    faulty = Faulty()
+    await Saga[Order](name="charge", steps=[Charge()], container=faulty).run(Order())
+    assert faulty.closed
+
+
 async def test_errors_of_ours_stay_as_they_are() -> None:
     """What says already what to do is not wrapped."""
     with pytest.raises(InvalidArgument):

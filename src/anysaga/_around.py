@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, Literal
 
 from anyio import get_cancelled_exc_class
-from attrs import define
 
 from anysaga._calls import Fate, How, invoke_plain
 from anysaga._current import CurrentStep, current_step
@@ -30,13 +29,18 @@ def around_steps(
     return {path: _AroundStep(step, caring, grace) for path, step in steps.items()}
 
 
+def cares_for_sagas(middleware: Middleware) -> bool:
+    """Whether a middleware stands around whole sagas."""
+    return type(middleware).saga is not Middleware.saga
+
+
 class AroundSaga:
     """The middlewares of one run of a saga: they begin with `enter`, and end with `leave`."""
 
     @classmethod
     def of(cls, middlewares: Iterable[Middleware], call: SagaCall) -> AroundSaga | None:
         """Those that care for sagas, or None if none does."""
-        caring = [one for one in middlewares if type(one).saga is not Middleware.saga]
+        caring = [one for one in middlewares if cares_for_sagas(one)]
         return cls(caring, call) if caring else None
 
     def __init__(self, middlewares: list[Middleware], call: SagaCall) -> None:
@@ -118,23 +122,21 @@ class _AroundStep(Step[Any, Any]):
         return value
 
 
-@define(eq=False, repr=False)
 class _Reach:
     """The step's own call, at the end of the chain. Each ``end_...`` raises a `Fate` if it knows more than the chain.
 
     `fate` is that of a thread which was asked to end.
     """
 
-    method: Callable[[Any], Any]
-    context: Any
-    current: CurrentStep
-    grace: float
-    began: bool = False
-    reached: bool = False
-    over: bool = False
-    returned: bool = False
-    raised: bool = False
+    # The class's own until they change: one is made for each call.
+    began = reached = over = returned = raised = False
     fate: Fate | None = None
+
+    def __init__(self, method: Callable[[Any], Any], context: Any, current: CurrentStep, grace: float) -> None:
+        self.method = method
+        self.context = context
+        self.current = current
+        self.grace = grace
 
     async def __call__(self) -> Any:
         if self.began or self.over:

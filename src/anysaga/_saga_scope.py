@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from anyio import move_on_after
 
-from anysaga._around import AroundSaga, around_steps
+from anysaga._around import AroundSaga, around_steps, cares_for_sagas
 from anysaga._definition import Definition
 from anysaga._errors import AnysagaError, ContainerFailed, NotProvided
 from anysaga._middleware import Middleware, SagaCall
@@ -139,6 +139,20 @@ class SagaScope:
 
     def _failed(self, doing: str, error: Exception, step: str = "") -> ContainerFailed:
         return ContainerFailed(self._definition.name, self._saga_id, step, doing, f"{type(error).__name__}: {error}")
+
+
+def steps_without_scope(
+    definition: Definition, container: Container, middlewares: tuple[Middleware, ...]
+) -> Mapping[str, Step[Any, Any]] | None:
+    """The steps of a saga for whose sake nothing has to be open, by path: a scope would cost more than one of them."""
+    ready = definition.ready_steps
+    if not ready or not isinstance(container, MappingContainer):
+        return None
+    if not middlewares:
+        return ready
+    if any(cares_for_sagas(one) for one in middlewares):
+        return None
+    return _around_ready(definition, middlewares, ready)
 
 
 def _around_ready(

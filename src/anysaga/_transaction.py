@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, Self, TypeVar
 
 from anyio import get_cancelled_exc_class
@@ -16,7 +16,8 @@ from anysaga._middleware import Middleware
 from anysaga._opening import Opened, open_saga
 from anysaga._records import SagaState
 from anysaga._results import SagaResult, StepResult
-from anysaga._saga_scope import SagaScope
+from anysaga._saga_scope import SagaScope, steps_without_scope
+from anysaga._step import Step
 from anysaga.abc import Container, Storage
 
 ContextT = TypeVar("ContextT")
@@ -54,6 +55,7 @@ class SagaTransaction(Generic[ContextT]):
         "_opened",
         "_saga_id",
         "_scope",
+        "_steps",
         "_storage",
         "_suspended",
     )
@@ -74,7 +76,10 @@ class SagaTransaction(Generic[ContextT]):
         self._context = context
         self._saga_id = saga_id
         self._drains = drains
-        self._scope = SagaScope(definition, container, saga_id, middlewares, context=context)
+        self._steps = steps_without_scope(definition, container, middlewares)
+        self._scope: SagaScope | None = None
+        if self._steps is None:
+            self._scope = SagaScope(definition, container, saga_id, middlewares, context=context)
         self._opened: Opened | None = None
         self._left = False
         self._busy = False
@@ -161,25 +166,27 @@ class SagaTransaction(Generic[ContextT]):
         if self._opened is not None or self._left:
             raise TransactionMisused(self._definition.name, "was entered twice")
         self._left = True
-        await self._scope.__aenter__()
-        try:
-            steps = await self._scope.steps()
-            self._opened = await open_saga(
-                self._definition,
-                self._storage,
-                steps,
-                self._context,
-                self._saga_id,
-                notes=self._scope.notes,
-                drains=self._drains,
-            )
-        except BaseException as error:
-            await self._scope.__aexit__(type(error), error, error.__traceback__)  # noqa: ASYNC102 - shields itself
-            raise
-        if self._scope.tells:
-            self._scope.result = self._opened.result
+        if self._scope is None:
+            self._opened = await self._open(self._steps or {})
+        else:
+            await self._open_within(self._scope)
         self._left = False
         return self
+
+    async def _open_within(self, scope: SagaScope) -> None:
+        await scope.__aenter__()
+        try:
+            self._opened = await self._open(await scope.steps(), scope.notes)
+        except BaseException as error:
+            await scope.__aexit__(type(error), error, error.__traceback__)  # noqa: ASYNC102 - shields itself
+            raise
+        if scope.tells:
+            scope.result = self._opened.result
+
+    def _open(self, steps: Mapping[str, Step[Any, Any]], notes: tuple[str, ...] = ()) -> Awaitable[Opened]:
+        return open_saga(
+            self._definition, self._storage, steps, self._context, self._saga_id, notes=notes, drains=self._drains
+        )
 
     def __aiter__(self) -> Self:
         return self
@@ -206,15 +213,18 @@ class SagaTransaction(Generic[ContextT]):
     ) -> None:
         self._left = True
         driver = self._opened.driver if self._opened is not None else None
+        scope = self._scope
         try:
             if self._busy:
                 self._leave_busy(exc)
             elif driver is not None and not driver.is_over:
                 await self._leave(driver, exc)  # noqa: ASYNC102 - shields itself, and is bounded
         except BaseException as error:
-            await self._scope.__aexit__(type(error), error, error.__traceback__)  # noqa: ASYNC102 - shields itself
+            if scope is not None:
+                await scope.__aexit__(type(error), error, error.__traceback__)  # noqa: ASYNC102 - shields itself
             raise
-        await self._scope.__aexit__(exc_type, exc, traceback)  # noqa: ASYNC102 - shields itself
+        if scope is not None:
+            await scope.__aexit__(exc_type, exc, traceback)  # noqa: ASYNC102 - shields itself
 
     def __del__(self) -> None:
         opened = getattr(self, "_opened", None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, overload
@@ -169,7 +169,7 @@ def _texts(value: Any) -> Iterator[str]:
     yield from (each for each in dict.fromkeys((text, shown)) if each)
 
 
-def error_in_words(error: BaseException, secrets: Iterable[str] = ()) -> str:
+def error_in_words(error: BaseException, secrets: Collection[str] = ()) -> str:
     """An error as one text that can be stored and shown: none of these secrets, bounded, always writable."""
     try:
         said = str(error)
@@ -179,8 +179,10 @@ def error_in_words(error: BaseException, secrets: Iterable[str] = ()) -> str:
     return fit_error(redact(text, secrets))
 
 
-def redact(text: str, secrets: Iterable[str]) -> str:
+def redact(text: str, secrets: Collection[str]) -> str:
     """Put ``***`` for every occurrence of every non-empty secret. Those that overlap become one ``***``."""
+    if not secrets:
+        return text
     spans = sorted(
         (match.start(), match.start() + len(each))
         for each in set(secrets)

@@ -168,6 +168,8 @@ def fit_error(text: str) -> str:
     NUL characters and lone surrogates become U+FFFD. What is longer than `MAX_ERROR_BYTES` bytes of UTF-8 is cut
     between two characters and ends with ``[cut]``; the mark is within the limit.
     """
+    if len(text) <= MAX_ERROR_BYTES and text.isascii() and "\0" not in text:
+        return text  # as nearly all are
     writable = _UNWRITABLE.sub("\N{REPLACEMENT CHARACTER}", text)
     data = writable.encode()
     if len(data) <= MAX_ERROR_BYTES:

@@ -202,7 +202,8 @@ class SagaMediator:
                 await self._deliveries.close()
 
     async def _run(self, saga: Saga[ContextT], context: ContextT | None, saga_id: str) -> SagaResult[ContextT]:
-        await self._ready(saga, saga_id)
+        if self._closed or self._startup.is_left:  # asked here, since it seldom is
+            await self._ready(saga, saga_id)
         if self._pool is None:
             try:
                 return await saga.run(context, saga_id=saga_id)

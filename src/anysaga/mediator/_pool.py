@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from contextvars import Context, copy_context
 from typing import Any, Protocol
 
-from anyio import CancelScope, Event
+from anyio import CancelScope, Semaphore
 from anyio.abc import TaskGroup
 
 from anysaga._by_hand import by_hand
@@ -45,6 +45,7 @@ class TaskPool:
         if self._idle:
             task = self._idle.pop()
             task.take(work)
+            task.wake()
         else:
             task = _Task(self)
             task.take(work)
@@ -56,7 +57,7 @@ class TaskPool:
         """Let each task end once it has no work."""
         self._closed = True
         while self._idle:
-            self._idle.pop().woken.set()
+            self._idle.pop().wake()
 
     def is_closed(self) -> bool:
         """Whether `close` was called."""
@@ -76,18 +77,22 @@ class TaskPool:
 
 
 class _Task:
-    """One task of a pool. Waits until it is `woken`, with more work or without."""
+    """One task of a pool. Waits until somebody wakes it, with more work or without."""
 
     def __init__(self, pool: TaskPool) -> None:
         self.scope = CancelScope(shield=True)  # so that nobody but the pool's owner says when it is cancelled
-        self.woken = Event()
         self._pool = pool
+        self._wakings = Semaphore(0)  # an event would have to be made anew each time
         self._work: Work | None = None
         self._context: Context | None = None
 
     def take(self, work: Work) -> None:
+        """Do this as soon as it runs."""
         self._work, self._context = work, copy_context()
-        self.woken.set()
+
+    def wake(self) -> None:
+        """Have it run."""
+        self._wakings.release()
 
     async def __call__(self) -> None:
         try:
@@ -97,8 +102,7 @@ class _Task:
                     self._end_work()
                     if self.scope.cancel_called or not self._pool.keep(self):
                         return
-                    self.woken = Event()
-                    await self.woken.wait()
+                    await self._wakings.acquire()
         finally:
             self._pool.lose(self)
             self._end_work()
