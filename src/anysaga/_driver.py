@@ -195,7 +195,7 @@ class Driver:
     async def _forward(self) -> StepResult[Any] | None:
         progress, stepping, lane = self.journal.progress, self.stepping, self._lane
         run = stepping.run
-        while progress.parked is None and not progress.going_back:
+        while progress.parked is None and ROOT not in progress.back:
             decision = decide(progress)
             if not isinstance(decision, Act):
                 if await self._go_on(decision):

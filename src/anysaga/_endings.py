@@ -76,7 +76,8 @@ class Endings:
         try:
             response = leaf.encode_response(ended.value)
             text = self.context.encode()
-            self._refuse_clashes(leaf, text)
+            if leaf.scope:
+                self._refuse_clashes(leaf, text)
         except (NotStorable, ContextConflict) as error:
             return self.not_kept(leaf, attempt, error)
         self.journal.note(
@@ -86,7 +87,7 @@ class Endings:
             context=None if text == progress.context_of(leaf).base else text,
             response=response,
             duration=ended.duration,
-            events=self._kept(current),
+            events=self._kept(current.events) if current.events else (),
         )
         if not (progress.back and progress.goes_back(leaf)):
             result = StepResult(
@@ -97,16 +98,16 @@ class Endings:
 
     def _refuse_clashes(self, leaf: Leaf, text: str) -> None:
         progress = self.journal.progress
-        if not leaf.scope or progress.goes_back(leaf):
+        if progress.goes_back(leaf):
             return
         fields = clashes_at(progress, leaf, text)
         if fields:
             raise ContextConflict(self.definition.name, self.journal.saga_id, leaf.name, tuple(fields))
 
-    def _kept(self, current: CurrentStep) -> tuple[StoredEvent, ...]:
-        if current.events and any(event.held for event in current.events):  # the quick question first: most have none
+    def _kept(self, events: tuple[StoredEvent, ...]) -> tuple[StoredEvent, ...]:
+        if any(event.held for event in events):
             self.journal.holds_events = True
-        return current.events
+        return events
 
     def not_kept(self, leaf: Leaf, attempt: int, error: Exception) -> Back | None:
         """The act took effect, and its result cannot be kept: no retry can mend that, so the saga goes back."""
@@ -133,7 +134,7 @@ class Endings:
             attempt=attempt,
             context=text,
             duration=ended.duration,
-            events=self._kept(current),
+            events=self._kept(current.events) if current.events else (),
         )
 
     def undo_failed(self, leaf: Leaf, attempt: int, ended: Ended, error: BaseException) -> None:

@@ -32,7 +32,8 @@ class LiveContext:
 
     def encode(self) -> str:
         """The object as it is now. Raises `NotStorable`."""
-        text = self.definition.codec.encode(self.value, where=self.where)
+        definition = self.definition
+        text = definition.codec.encode(self.value, where=definition.context_name)
         self.equals = text
         return text
 

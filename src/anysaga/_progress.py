@@ -136,6 +136,8 @@ class Progress:
     @property
     def chosen(self) -> list[Leaf]:
         """The steps that did the work: those that are done, without primaries that a fallback took over from."""
+        if not self.back:
+            return self.done
         return [leaf for leaf in self.done if not any(path in self.back for path in leaf.backs[1:])]
 
     def is_done(self, node: Node) -> bool:

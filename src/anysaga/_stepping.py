@@ -86,7 +86,8 @@ class Stepping:
         try:
             if leaf.breaker is None:
                 ended = await self._call(leaf, self.steps[leaf.path].act, current, deadline)
-                self._refuse_if_lost_in(ended)
+                if ended.how is not How.CANCELLED:
+                    self._refuse_if_lost()
             else:
                 ended = await self._call_through(leaf, self.steps[leaf.path].act, current, deadline)
         finally:
