@@ -48,6 +48,13 @@ async def test_a_plain_step_is_its_own_source(storage: Storage, did: list[str]) 
     assert result.steps[0].source == "step"
 
 
+async def test_a_stored_result_has_the_source_of_the_live_one(storage: Storage, did: list[str]) -> None:
+    saga = trip_of(storage, Fallback(Book("a", did, act=raises(OSError())), Book("b", did)), Book("c", did))
+    live = await saga.run(Trip(), saga_id="t")
+    stored = await saga.run(saga_id="t")
+    assert [step.source for step in stored.steps] == [step.source for step in live.steps] == ["fallback", "step"]
+
+
 async def test_retries_come_before_the_fallback(storage: Storage, did: list[str]) -> None:
     primary = Book("a", did, act=raises(OSError()), retry=AT_ONCE)
     await trip_of(storage, Fallback(primary, Book("b", did))).run(Trip())

@@ -321,4 +321,5 @@ def _stored_result(opened: Opened, path: str) -> StepResult[Any]:
         response=leaf.decode_response(step.response),
         attempts=step.attempts,
         duration=step.duration or 0.0,
+        source=leaf.source,
     )
