@@ -57,6 +57,13 @@ async def test_a_cancellation_may_be_let_in_at_once() -> None:
         assert not await run_shielded(work, 3600, ask=lambda: True)
 
 
+async def test_work_that_nobody_cancels_is_not_asked_about() -> None:
+    def ask() -> bool:
+        raise AssertionError
+
+    assert await run_shielded(anyio.lowlevel.checkpoint, 3600, ask=ask)
+
+
 async def test_the_grace_runs_from_a_cancellation_that_came_before() -> None:
     async def work() -> None:
         await anyio.sleep_forever()

@@ -22,7 +22,7 @@ async def run_shielded(
     """Run `work` whatever is cancelled around it, but only `grace` seconds longer than the cancellation.
 
     `cancelled` says that it came already: a native one is delivered once, and no scope would tell of it here.
-    `ask` is called at the cancellation; if it returns True, the work is cancelled at once.
+    `ask` is called at a cancellation that meets the work; if it returns True, the work is cancelled at once.
     Returns whether it ended in time. What it raises is raised as it is. A native ``task.cancel()`` is not held off.
 
     Nothing can be cancelled that never waits, so the task that looks out for a cancellation begins with the first wait:
@@ -31,13 +31,17 @@ async def run_shielded(
     raised: Exception | None = None
     watched = ended = False
     shield = CancelScope(shield=True, deadline=current_time() + grace if cancelled else math.inf)
+
+    def ask_if_running() -> bool:
+        return not ended and ask is not None and ask()
+
     try:
         async with create_task_group() as group:
 
             def watch() -> None:
                 nonlocal watched
                 watched = True
-                group.start_soon(_limit_once_cancelled, shield, grace, ask)
+                group.start_soon(_limit_once_cancelled, shield, grace, ask_if_running)
 
             with shield:
                 try:
@@ -56,12 +60,12 @@ async def run_shielded(
     return not shield.cancelled_caught
 
 
-async def _limit_once_cancelled(shield: CancelScope, grace: float, ask: Callable[[], bool] | None) -> None:
+async def _limit_once_cancelled(shield: CancelScope, grace: float, ask: Callable[[], bool]) -> None:
     try:
         # On asyncio a scope that was cancelled while no task could be reached does not tell those that begin later.
         if not anyio.get_current_task().has_pending_cancellation():
             await anyio.sleep_forever()
     finally:
-        if ask is not None and ask():
+        if ask():
             shield.cancel()
         shield.deadline = min(shield.deadline, current_time() + grace)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,22 @@ async def test_a_thread_is_asked_to_end_and_then_undone() -> None:
     with pytest.raises(TimeoutError):
         await Saga[Tour](name="s", steps=[Polite], storage=storage).run(Tour(), saga_id="t")
     assert (await storage.load("t")).summary.state is SagaState.COMPENSATED
+
+
+class HandsOver(Step[Tour, bool]):
+    read_only = True
+
+    def act(self, tour: Tour) -> Awaitable[bool]:
+        async def asked_to_end() -> bool:
+            return current_step().cancelled
+
+        return asked_to_end()
+
+
+@pytest.mark.anyio
+async def test_a_step_that_nobody_cancels_is_not_asked_to_end_after_its_thread() -> None:
+    result = await Saga[Tour](name="s", steps=[HandsOver]).run(Tour())
+    assert result[HandsOver].response is False
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
