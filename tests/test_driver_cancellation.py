@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
 import pytest
-from journeys import AT_ONCE, Journey, Leg, WatchedStorage, fails, hangs, hangs_once, kinds_of, saga_of
+from journeys import AT_ONCE, Journey, Leg, PlainLeg, WatchedStorage, fails, hangs, hangs_once, kinds_of, saga_of
 
 from anysaga import MemoryStorage, SagaState, recover_saga
 from anysaga.abc import Storage
@@ -72,6 +73,31 @@ async def test_a_cancelled_act_is_not_retried(storage: Storage, did: list[str], 
     saga = saga_of(storage, Leg("a", did, act=hangs(began), retry=AT_ONCE))
     await cancelled(began, lambda: saga.run(Journey(), saga_id="j"))
     assert did == ["act a", "undo a"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_nothing_is_undone_while_a_thread_acts_however_often_its_task_is_cancelled(
+    storage: Storage, did: list[str]
+) -> None:
+    """I6: a native cancellation passes every shield."""
+    began, goes_on = anyio.Event(), threading.Event()
+
+    def act(journey: Journey) -> None:
+        anyio.from_thread.run_sync(began.set)
+        assert goes_on.wait(20)
+        did.append("acted a")
+
+    task = asyncio.ensure_future(saga_of(storage, PlainLeg("a", did, act=act)).run(Journey(), saga_id="j"))
+    await began.wait()
+    for _ in range(3):
+        task.cancel()
+        await anyio.wait_all_tasks_blocked()
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert did == ["act a", "acted a", "undo a"]
+    assert "DONE 1" in await kinds_of(storage, "j")
 
 
 async def test_an_undo_runs_to_its_end_though_its_caller_was_cancelled(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from anyio import get_cancelled_exc_class, move_on_after, to_thread
+from anyio import CancelScope, current_time, get_cancelled_exc_class, to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, field
 
@@ -100,6 +101,13 @@ async def in_step_thread(function: Callable[[Any], Any], context: Any, current: 
     except get_cancelled_exc_class() as cancelled:  # noqa: ASYNC103 - the caller raises it once the end is recorded
         run.cancelled = cancelled
         if in_time and not run.ended and not ask():  # a native cancellation, which no shield holds off
-            with move_on_after(grace, shield=True):
-                await run.waker.wait()
+            await _wait_for_end(run, grace)  # noqa: ASYNC102 - bounded
     return run  # noqa: ASYNC104 - as above
+
+
+async def _wait_for_end(run: ThreadRun, grace: float) -> None:
+    """Wait for the end of a thread, however often the task is cancelled meanwhile: the first time is in `run`."""
+    deadline = current_time() + grace
+    while not run.ended and current_time() < deadline:
+        with suppress(get_cancelled_exc_class()), CancelScope(deadline=deadline, shield=True):
+            await run.waker.wait()
