@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from anysaga import (
     MemoryStorage,
     Middleware,
     NextStep,
+    NotDone,
     Parallel,
     Saga,
     SagaMap,
@@ -37,6 +39,13 @@ async def stray(journey: object) -> None:
     task = asyncio.ensure_future(anyio.sleep_forever())
     asyncio.get_running_loop().call_soon(task.cancel)
     await task
+
+
+def cancel_this_task() -> None:
+    """As somebody who sees the task would; it learns of that where it waits next."""
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
 
 
 def once(deed: Callable[[object], Awaitable[None]]) -> Callable[[object], Awaitable[None]]:
@@ -123,6 +132,49 @@ async def test_a_cancelled_caller_leaves_cancelled(storage: MemoryStorage, did: 
 
     assert scope.cancelled_caught
     assert did == ["act a", "undo a"]
+
+
+async def test_one_that_a_step_swallowed_is_not_meant_for_the_next_step(storage: MemoryStorage, did: list[str]) -> None:
+    async def swallow(journey: object) -> None:
+        cancel_this_task()
+        with contextlib.suppress(asyncio.CancelledError):
+            await anyio.sleep_forever()
+
+    async def refuse(journey: object) -> None:
+        raise NotDone
+
+    saga = saga_of(storage, Leg("a", did, act=swallow), Leg("b", did, act=refuse, pivot=True))
+    with pytest.raises(NotDone):
+        await asyncio.ensure_future(saga.run(Journey(), saga_id="j"))
+
+    assert "NOT_DONE 2" in await kinds_of(storage, "j")
+    assert did == ["act a", "act b", "undo a"]
+
+
+async def test_of_an_undo_it_is_tried_again_though_the_caller_was_cancelled(
+    storage: MemoryStorage, did: list[str]
+) -> None:
+    async def wait(journey: object) -> None:
+        cancel_this_task()
+        await anyio.sleep_forever()
+
+    saga = saga_of(storage, Leg("a", did, act=wait, undo=once(stray)))
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.ensure_future(saga.run(Journey()))
+
+    assert did == ["act a", "undo a", "undo a"]
+
+
+async def test_one_that_was_asked_for_before_the_saga_began_cancels_it(storage: MemoryStorage, did: list[str]) -> None:
+    async def wait(journey: object) -> None:
+        await anyio.sleep_forever()
+
+    async def run() -> None:
+        cancel_this_task()
+        await saga_of(storage, Leg("a", did, act=wait)).run(Journey())
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.ensure_future(run())
 
 
 async def test_other_sagas_of_a_mediator_go_on(storage: MemoryStorage, did: list[str]) -> None:

@@ -110,7 +110,7 @@ async def call(
 ) -> Ended:
     """Call `method(context)` inside `scope`, whose deadline is the call's time limit.
 
-    `native_before` is what `native_cancellations` said before the saga began to run here.
+    `native_before` is what `native_cancellations` says before: a cancellation that the last step swallowed is its own.
 
     Nothing is raised: a cancellation from outside is in the result, for the caller to record and to raise again.
     """

@@ -13,7 +13,15 @@ from anysaga._errors import StrayCancellation
 
 
 def native_cancellations() -> int:
-    """How often the current task was cancelled by asyncio itself, which no scope of AnyIO shows."""
+    """How many cancellations by asyncio itself, which no scope of AnyIO shows, the current task has met already.
+
+    One that was asked for, and comes with the next wait, is not among them.
+    """
+    asked_for = _native_cancellations()
+    return asked_for - 1 if asked_for and anyio.get_current_task().has_pending_cancellation() else asked_for
+
+
+def _native_cancellations() -> int:
     asyncio = sys.modules.get("asyncio")
     if asyncio is None:
         return 0
@@ -25,9 +33,12 @@ def native_cancellations() -> int:
 
 
 def is_cancelled(native_before: int) -> bool:
-    """Whether the current task is being cancelled, by a scope, or by asyncio itself since `native_before`."""
+    """Whether the current task is being cancelled, by a scope, or by asyncio itself.
+
+    `native_before` is what `native_cancellations` said before: what it met then was meant for somebody else.
+    """
     # What `has_pending_cancellation` would say here, without the description of a task that it belongs to.
-    return anyio.current_effective_deadline() == -math.inf or native_cancellations() > native_before
+    return anyio.current_effective_deadline() == -math.inf or _native_cancellations() > native_before
 
 
 def asks_to_end(error: BaseException) -> bool:

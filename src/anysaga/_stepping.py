@@ -50,7 +50,6 @@ class Stepping:
     context: LiveContext
     deadline: float = math.inf
     run: Run = field(factory=Run)
-    native_before: int = field(factory=native_cancellations, init=False)
     _calling: CurrentStep | None = field(default=None, init=False)
     _endings: Endings = field(init=False)
 
@@ -65,7 +64,7 @@ class Stepping:
         return claim
 
     def branch(self, text: str) -> Stepping:
-        """The same for a branch of a Parallel, in whose task it is made: on a context of its own, made from `text`."""
+        """The same for a branch of a Parallel: on a context of its own, made from `text`."""
         value = self.definition.codec.decode(text, where=self.context.where)
         context = LiveContext(self.definition, value, equals=text)
         return Stepping(self.definition, self.journal, self.steps, context, self.deadline, self.run)
@@ -225,7 +224,7 @@ class Stepping:
             current,
             scope or UNLIMITED,
             grace=self.definition.grace,
-            native_before=self.native_before,
+            native_before=native_cancellations(),
         )
 
     async def _call_through(
