@@ -251,6 +251,15 @@ async def test_an_idle_worker_drains_at_once(storage: Storage, did: list[str]) -
             worker.drain()
 
 
+async def test_a_worker_that_was_told_to_drain_before_its_turn_came_does_so(storage: Storage, did: list[str]) -> None:
+    worker = SagaWorker([saga_of(storage, did)], storage=storage)
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(worker.run)
+            worker.drain()
+    assert did == []
+
+
 async def test_draining_lets_a_step_end_and_gives_the_saga_back(storage: Storage, did: list[str]) -> None:
     inside, go_on = anyio.Event(), anyio.Event()
 

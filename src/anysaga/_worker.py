@@ -85,7 +85,7 @@ class SagaWorker:
         """
         if self._changed is not None:
             raise InvalidArgument("worker", self, "it runs already: make one worker for each run")
-        self._drains, self._changed = False, anyio.Event()
+        self._changed = anyio.Event()
         try:
             async with create_task_group() as group:
                 if handle_signals and threading.current_thread() is threading.main_thread():
@@ -95,14 +95,15 @@ class SagaWorker:
                     group.start_soon(self._limit, sagas.cancel_scope)  # noqa: ASYNC111 - cancelled once they ended
                 group.cancel_scope.cancel()
         finally:
-            self._changed = None
+            self._drains, self._changed = False, None
         if self._closed is not None:
             raise self._closed  # not from inside, where task groups would wrap it
 
     def drain(self) -> None:
         """Take up nothing more, let running sagas stop between two steps, and have `run` return.
 
-        To be called in the worker's event loop. Sagas that are given back are due at once, for other workers.
+        To be called in the worker's event loop; it may be told before it begins. Sagas that are given back are due at
+        once, for other workers.
         """
         self._drains = True
         self._notify()
