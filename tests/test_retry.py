@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anysaga._errors import InvalidArgument
-from anysaga._retry import Retry
+from anysaga._retry import MAX_BACKOFF, Retry, backed_off
 
 seconds = st.floats(min_value=0, max_value=1e6)
 factors = st.floats(min_value=1, max_value=1e6)
@@ -129,3 +129,9 @@ def test_a_value() -> None:
     assert hash(Retry()) == hash(Retry())
     with pytest.raises(AttributeError):
         Retry().attempts = 4  # type: ignore[misc] # what is refused
+
+
+@given(failures=st.integers(min_value=0, max_value=10_000))
+def test_looks_at_a_store_that_fails_are_further_apart_each_time_up_to_a_limit(failures: int) -> None:
+    wait = backed_off(1.0, failures)
+    assert wait == (2**failures if failures < 5 else MAX_BACKOFF)

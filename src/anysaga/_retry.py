@@ -13,6 +13,11 @@ from attrs import field, frozen
 
 from anysaga._errors import InvalidArgument
 
+MAX_BACKOFF = 30.0
+"""Seconds between two looks, at most, while the store does not answer."""
+
+_MOST_DOUBLINGS = 60  # a longer outage must not grow into a number that no float can hold
+
 
 @frozen
 class Retry:
@@ -59,6 +64,11 @@ class Retry:
         except OverflowError:
             wait = self.max_delay if self.delay else 0.0
         return wait * (1 + random.uniform(0, self.jitter))  # noqa: S311 - spreads load, guards nothing
+
+
+def backed_off(poll: float, failures: int) -> float:
+    """Seconds until the next look at a store that failed so many times in a row: `poll`, doubled with each of them."""
+    return min(poll * 2.0 ** min(failures, _MOST_DOUBLINGS), max(poll, MAX_BACKOFF))
 
 
 def _is_matcher(on: object) -> bool:

@@ -18,13 +18,11 @@ from anysaga._errors import InvalidArgument, StorageClosed, StorageError
 from anysaga._records import Claim
 from anysaga._recovery import Containers, Recovery
 from anysaga._results import SagaResult
+from anysaga._retry import backed_off
 from anysaga._saga import Saga
 from anysaga.abc import Storage
 
 logger = logging.getLogger("anysaga.worker")
-
-MAX_BACKOFF = 30.0
-"""Seconds between two looks, at most, while the store does not answer."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -141,7 +139,7 @@ class SagaWorker:
                 self._running += 1
                 group.start_soon(self._finish, claim)
             if len(claims) < room:  # there is no more at the moment
-                await self._pause(min(self._poll * 2**failures, max(self._poll, MAX_BACKOFF)))
+                await self._pause(backed_off(self._poll, failures))
             else:
                 await self._wait()
 

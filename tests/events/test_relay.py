@@ -443,19 +443,31 @@ async def test_a_relay_that_drains_ends_what_is_under_way_and_takes_up_nothing_m
     assert (await relay.lag()).waiting == 1
 
 
+class Moody(MemoryStorage):
+    moods = 2
+
+    async def lease_events(self, destination: str, limit: int, seconds: float) -> list[Delivery]:
+        self.moods -= 1
+        if self.moods >= 0:
+            raise StorageUnavailable("memory", "it is asleep")
+        return await super().lease_events(destination, limit, seconds)
+
+
 async def test_a_store_that_does_not_answer_is_waited_for() -> None:
-    class Moody(MemoryStorage):
-        moods = 2
-
-        async def lease_events(self, destination: str, limit: int, seconds: float) -> list[Delivery]:
-            self.moods -= 1
-            if self.moods >= 0:
-                raise StorageUnavailable("memory", "it is asleep")
-            return await super().lease_events(destination, limit, seconds)
-
     storage, broker = Moody(), Broker()
     await run(storage, "a")
     async with running(EventRelay(storage, publisher=broker, poll=0.001)):
+        await broker.got_some.wait()
+    assert broker.ids == ["a/1/act/1"]
+
+
+async def test_an_outage_of_any_length_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait that was doubled a thousand times is more than a float can hold."""
+    monkeypatch.setattr("anysaga._retry.MAX_BACKOFF", 0.0)
+    storage, broker = Moody(), Broker()
+    storage.moods = 1100
+    await run(storage, "a")
+    async with running(EventRelay(storage, publisher=broker, poll=1e-9)):
         await broker.got_some.wait()
     assert broker.ids == ["a/1/act/1"]
 

@@ -11,12 +11,9 @@ from attrs import define, field, frozen
 
 from anysaga._errors import StorageClosed, StorageError
 from anysaga._outbox import Delivery, Outbox, Settlement
-from anysaga._retry import Retry
+from anysaga._retry import Retry, backed_off
 
 logger = logging.getLogger("anysaga.events")
-
-MAX_BACKOFF = 30.0
-"""Seconds between two looks, at most, while the store does not answer."""
 
 _GIVE_BACK = 5.0
 
@@ -64,7 +61,7 @@ class Lane:
             except StorageError as error:
                 failures += 1
                 logger.warning("events for %s cannot be delivered at the moment: %s", self.destination, error)
-                await self._pause(min(self.poll * 2**failures, max(self.poll, MAX_BACKOFF)))
+                await self._pause(backed_off(self.poll, failures))
                 continue
             failures = 0
             if not found:
