@@ -188,6 +188,20 @@ async def test_a_dead_letter_is_sent_again_or_skipped_and_then_the_rest_goes_on(
     assert sorted(broker.ids) == ["a/1/act/1", "a/1/act/2", "b/1/act/2"]
 
 
+async def test_an_error_that_the_policy_cannot_judge_makes_a_dead_letter_and_the_rest_goes_on(storage: Storage) -> None:
+    def judge(error: BaseException) -> bool:
+        status: int = error.response.status  # type: ignore[attr-defined]  # other errors have none
+        return status >= 500
+
+    broker = Broker()
+    relay = EventRelay(storage, publisher=broker, retry=Retry(on=judge))
+    await run(storage, "a", "b")
+    broker.refused = {"a/1/act/1"}
+    await relay.deliver_due()
+    assert broker.ids == ["b/1/act/1"]
+    assert [letter.message.id for letter in await relay.dead_letters()] == ["a/1/act/1"]
+
+
 async def test_a_broker_that_is_down_loses_nothing(storage: Storage) -> None:
     await run(storage, "a", "b")
     broker = Broker()

@@ -109,8 +109,16 @@ class Lane:
         if failure is None:
             return Settlement(delivery)
         event, words = delivery.message.id, failure.words
-        if delivery.attempts < self.retry.attempts and self.retry.matches(failure.error):
+        if delivery.attempts < self.retry.attempts and self._matches(failure.error):
             logger.warning("event %s did not arrive at %s, and comes again: %s", event, self.destination, words)
             return Settlement(delivery, words, self.retry.wait_after(delivery.attempts))
         logger.error("event %s is a dead letter for %s: %s", event, self.destination, words)
         return Settlement(delivery, words)
+
+    def _matches(self, error: BaseException) -> bool:
+        try:
+            return self.retry.matches(error)
+        except Exception as problem:  # noqa: BLE001 - a user's function may raise anything
+            what = type(problem).__name__  # and no more of it: it may quote what is secret
+            logger.error("Retry.on could not judge an error, and what failed does not come again: %s", what)  # noqa: TRY400
+            return False
