@@ -35,6 +35,7 @@ from anysaga import (
     secret,
 )
 from anysaga.abc import Delivery, Outbox, Settlement, Storage
+from anysaga.events import EventRelay
 
 pytestmark = pytest.mark.anyio
 
@@ -386,6 +387,20 @@ class TestEventMap:
         other.__qualname__ = "_first"
         with pytest.raises(InvalidArgument, match="rename"):
             EventMap().bind(Paid, _first, other)
+
+    async def test_a_method_of_one_object_may_handle_several_types(self, storage: Storage) -> None:
+        """Also of maps that one relay takes together."""
+        ledger: list[object] = []
+        events = EventMap(publish=False).bind(Paid, ledger.append).bind(Refunded, ledger.append)
+
+        def both(_: Order) -> None:
+            current_step().record(Paid(1))
+            current_step().record(Refunded(2))
+
+        await Saga[Order](name="order", storage=storage, steps=[step("Pay", both)], events=events).run(Order())
+        others = EventMap(publish=False).bind(Paid, ledger.append)
+        await EventRelay(storage, events=[events, others]).deliver_due()
+        assert ledger == [Paid(1), Refunded(2)]
 
     @pytest.mark.parametrize("handler", ["text", int, object()])
     def test_what_is_no_handler_is_refused_at_once(self, handler: Any) -> None:

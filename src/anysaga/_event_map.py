@@ -138,7 +138,7 @@ class EventMap:
         name = getattr(handler, "__qualname__", type(handler).__qualname__)
         destination = f"handler:{name}"
         known = self.targets.get(destination)
-        if known is not None and known.handler is not handler:
+        if known is not None and known.handler != handler:  # a method is another object each time
             raise InvalidArgument("handler", handler, f"another handler is called {name!r}: rename one of them")
         if len(destination) > MAX_DESTINATION:
             raise InvalidArgument("handler", handler, f"its name may have {MAX_DESTINATION - 8} characters")

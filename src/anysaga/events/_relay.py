@@ -166,7 +166,7 @@ def _targets(maps: Iterable[EventMap]) -> dict[str, Target]:
     targets: dict[str, Target] = {}
     for destination, target in chain.from_iterable(events.targets.items() for events in maps):
         known = targets.setdefault(destination, Target(target.handler, {}))
-        if known.handler is not target.handler:
+        if known.handler != target.handler:
             raise InvalidArgument("events", target.handler, f"another handler is called {destination!r}: rename one")
         known.types.update(target.types)
     return targets
