@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import anyio
 import pytest
 from bystanders import Bank, Other, OtherSaga, Told, recovered_beside, told_to_two
 from journeys import AT_ONCE, Journey, Leg, fails, kinds_of, raises, saga_of
 
-from anysaga import Retry, SagaMap, SagaMediator, SagaState, recover
-from anysaga.abc import Storage
+from anysaga import (
+    Retry,
+    SagaMap,
+    SagaMediator,
+    SagaState,
+    current_step,
+    recover,
+)
+from anysaga.abc import Message, Publisher, Storage
+from anysaga.events import EventRelay
 
 pytestmark = pytest.mark.anyio
 
@@ -125,3 +135,20 @@ async def test_of_a_handler_it_is_a_failure_of_that_handler(storage: Storage, di
 
     assert heard == [Told()]
     assert [letter.error for letter in await relay.dead_letters()] == ["Panic"]
+
+
+async def test_of_a_publisher_it_is_a_failure_of_what_it_was_given(storage: Storage, did: list[str]) -> None:
+    """And the mediator goes on, and is left without an error."""
+
+    class Panics(Publisher):
+        async def publish(self, messages: Sequence[Message], /) -> Sequence[Exception | None]:
+            raise Panic
+
+    async def tell(journey: Journey) -> None:
+        current_step().record(Told())
+
+    sagas = SagaMap()
+    sagas.bind(Journey, saga_of(None, Leg("a", did, act=tell)))
+    async with SagaMediator(sagas, storage=storage, publisher=Panics()) as mediator:
+        await mediator.run(Journey())
+    assert [letter.error for letter in await EventRelay(storage, publisher=Panics()).dead_letters()] == ["Panic"]

@@ -9,7 +9,7 @@ from itertools import chain
 from anyio import CapacityLimiter, create_task_group, fail_after
 
 from anysaga._arguments import check_counts, check_seconds
-from anysaga._cancellations import refusing_strays
+from anysaga._cancellations import asks_to_end, refusing_strays
 from anysaga._errors import InvalidArgument, StorageClosed
 from anysaga._event_map import BROKER, EventMap, Target
 from anysaga._hosting import in_own_loop
@@ -183,5 +183,7 @@ async def _publish(publisher: Publisher, deliveries: Sequence[Delivery], results
             answers = await publisher.publish([delivery.message for delivery in deliveries])
         for delivery, answer in zip(deliveries, answers, strict=True):
             results[delivery] = None if answer is None else Failure(answer, error_in_words(answer))
-    except Exception as error:  # noqa: BLE001 - it says that none of them is known to have arrived
+    except BaseException as error:  # noqa: ASYNC103 - it says that none of them is known to have arrived
+        if asks_to_end(error):
+            raise
         results.update((delivery, Failure(error, error_in_words(error))) for delivery in deliveries)
