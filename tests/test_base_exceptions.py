@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import anyio
 import pytest
@@ -10,10 +11,13 @@ from bystanders import Bank, Other, OtherSaga, Told, recovered_beside, told_to_t
 from journeys import AT_ONCE, Journey, Leg, fails, kinds_of, raises, saga_of
 
 from anysaga import (
+    Middleware,
+    NextStep,
     Retry,
     SagaMap,
     SagaMediator,
     SagaState,
+    StepCall,
     current_step,
     recover,
 )
@@ -152,3 +156,41 @@ async def test_of_a_publisher_it_is_a_failure_of_what_it_was_given(storage: Stor
     async with SagaMediator(sagas, storage=storage, publisher=Panics()) as mediator:
         await mediator.run(Journey())
     assert [letter.error for letter in await EventRelay(storage, publisher=Panics()).dead_letters()] == ["Panic"]
+
+
+@pytest.mark.parametrize(("after", "kind"), [(False, "NOT_DONE 1"), (True, "UNKNOWN 1")])
+async def test_of_a_middleware_it_counts_by_whether_the_step_returned(
+    storage: Storage,
+    did: list[str],
+    after: bool,  # noqa: FBT001
+    kind: str,
+) -> None:
+    """Whatever the step says of its own errors."""
+
+    class Panics(Middleware):
+        async def step(self, call: StepCall, call_next: NextStep) -> Any:
+            if call.verb == "undo":
+                return await call_next()
+            if after:
+                await call_next()
+            raise Panic
+
+    saga = saga_of(storage, Leg("a", did, atomic=after), middlewares=[Panics()])
+    with pytest.raises(Panic):
+        await saga.run(Journey(), saga_id="j")
+
+    assert kind in await kinds_of(storage, "j")
+    assert did == (["act a", "undo a"] if after else [])
+
+
+async def test_a_middleware_may_catch_that_of_a_step(storage: Storage, did: list[str]) -> None:
+    class Catches(Middleware):
+        async def step(self, call: StepCall, call_next: NextStep) -> Any:
+            try:
+                return await call_next()
+            except Panic:
+                return "caught"
+
+    saga = saga_of(storage, Leg("a", did, act=raises(Panic())), middlewares=[Catches()])
+
+    assert [step.response for step in await saga.run(Journey())] == ["caught"]

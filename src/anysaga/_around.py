@@ -9,6 +9,7 @@ from typing import Any, Literal
 from anyio import get_cancelled_exc_class
 
 from anysaga._calls import Fate, How, invoke_plain
+from anysaga._cancellations import asks_to_end
 from anysaga._current import CurrentStep, current_step
 from anysaga._definition import is_async
 from anysaga._errors import CallSkipped, MiddlewareMisused
@@ -115,8 +116,9 @@ class _AroundStep(Step[Any, Any]):
         except get_cancelled_exc_class() as cancelled:
             reach.end_cancelled(cancelled)
             raise
-        except Exception as error:
-            reach.end_raised(error)
+        except BaseException as error:
+            if not asks_to_end(error):
+                reach.end_raised(error)
             raise
         reach.end_returned()
         return value
@@ -150,8 +152,8 @@ class _Reach:
         except Fate as fate:
             self.fate, self.reached, self.returned = fate, fate.how is not How.NOT_CALLED, fate.how is How.RETURNED
             raise (fate.cancelled or fate) from None
-        except Exception:
-            self.raised = True
+        except BaseException as error:
+            self.raised = not asks_to_end(error)
             raise
         self.returned = True
         return value
@@ -165,7 +167,7 @@ class _Reach:
             self.fate.cancelled = cancelled
             raise self.fate from None
 
-    def end_raised(self, error: Exception) -> None:
+    def end_raised(self, error: BaseException) -> None:
         """An error came out of the chain."""
         self.over = True
         self._refuse_running_thread()
