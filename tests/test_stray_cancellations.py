@@ -13,6 +13,7 @@ from bystanders import Bank, Other, OtherSaga, Told, recovered_beside, told_to_t
 from journeys import AT_ONCE, Journey, Leg, kinds_of, saga_of
 
 from anysaga import (
+    EventMap,
     Fallback,
     MemoryStorage,
     Middleware,
@@ -26,6 +27,7 @@ from anysaga import (
     SagaWorker,
     StepCall,
     StrayCancellation,
+    current_step,
 )
 
 pytestmark = [
@@ -223,6 +225,43 @@ async def test_of_a_handler_it_is_a_failure_of_that_handler(storage: MemoryStora
     relay, heard = await told_to_two(stray, storage, did)
 
     assert await relay.deliver_due() == 2
+
+    assert heard == [Told()]
+    assert (await relay.lag()).waiting == 1
+
+
+async def cancel_own_task(_: object) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await anyio.lowlevel.checkpoint()
+
+
+async def test_a_step_that_cancels_its_task_ends_no_mediator(storage: MemoryStorage, did: list[str]) -> None:
+    """The saga is given back, its caller is told, and the next one runs; events are delivered as before."""
+    told = anyio.Event()
+
+    async def hear(event: Told) -> None:
+        told.set()
+
+    async def tell(journey: Journey) -> None:
+        current_step().record(Told())
+
+    sagas = SagaMap()
+    sagas.bind(Journey, saga_of(None, Leg("a", did, act=once(cancel_own_task)), Leg("b", did, act=tell)))
+    events = EventMap(publish=False).bind(Told, hear)
+    async with SagaMediator(sagas, storage=storage, events=events) as mediator:
+        with pytest.raises(StrayCancellation, match=r"saga 'journey' \(j\)"):
+            await mediator.run(Journey(), saga_id="j")
+        assert (await mediator.resume("j")).state is SagaState.COMPLETED
+        await told.wait()
+
+
+async def test_a_handler_that_cancels_its_task_has_failed_alone(storage: MemoryStorage, did: list[str]) -> None:
+    relay, heard = await told_to_two(cancel_own_task, storage, did)
+
+    with anyio.fail_after(30):
+        assert await relay.deliver_due() == 2
 
     assert heard == [Told()]
     assert (await relay.lag()).waiting == 1

@@ -11,6 +11,12 @@ from anyio import get_cancelled_exc_class
 
 from anysaga._errors import StrayCancellation
 
+NATIVE_IS_OWN = sys.maxsize
+"""In the place of what `native_cancellations` said, in a task of our own, which we cancel by its scope alone.
+
+A cancellation by asyncio itself then comes from what runs in the task, or from somebody whom that gave the task to.
+"""
+
 
 def native_cancellations() -> int:
     """How many cancellations by asyncio itself, which no scope of AnyIO shows, the current task has met already.
@@ -53,16 +59,18 @@ class refusing_strays:  # noqa: N801 - a context manager, which as a generator w
     """Raise `StrayCancellation` for a cancellation that comes out although the current task is not being cancelled.
 
     On asyncio, whoever awaits something that another one cancelled gets the same exception as who is cancelled. Let
-    into a task group, it would stop all that runs there. Messages call it ``str(where)``.
+    into a task group, it would stop all that runs there. Messages call it ``str(where)``. In a task that is `ours`,
+    what asyncio itself cancels is refused, too.
     """
 
-    __slots__ = ("_before", "_where")
+    __slots__ = ("_before", "_ours", "_where")
 
-    def __init__(self, where: object) -> None:
+    def __init__(self, where: object, *, ours: bool = False) -> None:
         self._where = where
+        self._ours = ours
 
     def __enter__(self) -> None:
-        self._before = native_cancellations()
+        self._before = NATIVE_IS_OWN if self._ours else native_cancellations()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

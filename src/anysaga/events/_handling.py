@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from anyio import CapacityLimiter, create_task_group, fail_after
+from anyio import CapacityLimiter, create_task_group, fail_after, get_cancelled_exc_class
 from attrs import define
 
-from anysaga._cancellations import asks_to_end, refusing_strays
-from anysaga._errors import NoCurrentMessage, NotReadable
+from anysaga._cancellations import NATIVE_IS_OWN, asks_to_end, is_cancelled, refusing_strays
+from anysaga._errors import NoCurrentMessage, NotReadable, StrayCancellation
 from anysaga._event_map import Binding, EventHandler, Target
 from anysaga._hosting import in_thread
 from anysaga._outbox import Delivery, Message
@@ -54,6 +54,10 @@ class Handling:
         async with create_task_group() as group:
             for delivery in deliveries:
                 group.start_soon(self._handle, delivery, results)
+        for delivery in deliveries:
+            if delivery not in results:  # and nobody stopped us, so its handler cancelled its own task
+                stray = StrayCancellation(_where(delivery))
+                results[delivery] = Failure(stray, str(stray))
 
     async def _handle(self, delivery: Delivery, results: Results) -> None:
         message = delivery.message
@@ -64,10 +68,12 @@ class Handling:
                 binding = self._binding(message)
                 event = binding.codec.decode(message.data, where=f"the event {message.type}")
                 secrets = binding.codec.secrets(event)
-                with refusing_strays(f"the handler of event {message.id}"), fail_after(self.timeout):
+                with refusing_strays(_where(delivery)), fail_after(self.timeout):
                     await self._call(event)
                 results[delivery] = None
             except BaseException as error:  # noqa: ASYNC103 - whatever it is, the event comes again
+                if isinstance(error, get_cancelled_exc_class()) and not is_cancelled(NATIVE_IS_OWN):
+                    return  # noqa: ASYNC104 - the task is ours: let out of it, this would cancel the others
                 if asks_to_end(error):
                     raise
                 results[delivery] = Failure(error, error_in_words(error, secrets))
@@ -94,3 +100,7 @@ class Handling:
         if binding is None:
             raise NotReadable(f"the event {message.type}", "its handler is not bound to events of this name any more")
         return binding
+
+
+def _where(delivery: Delivery) -> str:
+    return f"the handler of event {delivery.message.id}"

@@ -57,7 +57,7 @@ class Drive:
     async def __call__(self) -> None:
         """Drive the saga, in the pool. Nothing comes out but cancellations."""
         try:
-            with refusing_strays(self):
+            with refusing_strays(self, ours=True):
                 await self._run()
         except BaseException as error:  # noqa: ASYNC103 - raised again where somebody waits for it
             if asks_to_end(error):

@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from contextvars import Context, copy_context
 from typing import Any, Protocol
 
-from anyio import CancelScope, Semaphore
+from anyio import CancelScope, Semaphore, get_cancelled_exc_class
 from anyio.abc import TaskGroup
 
 from anysaga._by_hand import by_hand
@@ -103,6 +103,10 @@ class _Task:
                     if self.scope.cancel_called or not self._pool.keep(self):
                         return
                     await self._wakings.acquire()
+        except get_cancelled_exc_class():  # noqa: ASYNC103 - see below
+            # Not by its scope, which lets nothing out, but by asyncio itself, from what ran here: that ends this task
+            # alone. Let into the group it would cancel whoever opened the pool.
+            return  # noqa: ASYNC104
         finally:
             self._pool.lose(self)
             self._end_work()
