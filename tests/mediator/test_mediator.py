@@ -12,6 +12,7 @@ from journeys import CARD, Journey, Leg, PlainLeg, cancelled_once, hangs_once, r
 from anysaga import (
     InvalidArgument,
     MediatorClosed,
+    MemoryStorage,
     Saga,
     SagaAlreadyRunning,
     SagaCompensated,
@@ -23,7 +24,7 @@ from anysaga import (
     SagaWorker,
     current_step,
 )
-from anysaga.abc import Storage
+from anysaga.abc import Claim, NewSaga, Storage
 
 pytestmark = pytest.mark.anyio
 
@@ -129,6 +130,30 @@ async def test_a_cancelled_caller_has_the_saga_undone_where_that_is_wanted(
             await eventually_ended(mediator)
         assert did == ["act a", "act b", "undo b", "undo a"]
     assert await state_of(storage, "j") is SagaState.COMPENSATED
+
+
+async def test_a_caller_that_is_cancelled_while_its_saga_is_stored_has_it_undone(did: list[str]) -> None:
+    """And not given to recovery, which would finish it."""
+    stored, goes_on = anyio.Event(), anyio.Event()
+
+    class Slow(MemoryStorage):
+        waits = True
+
+        async def create(self, new: NewSaga) -> Claim | None:
+            claim = await super().create(new)
+            stored.set()
+            await goes_on.wait()
+            return claim
+
+    storage, sagas = Slow(), SagaMap()
+    sagas.bind(Journey, saga_of(None, Leg("a", did)))
+    async with SagaMediator(sagas, storage=storage, on_disconnect="compensate") as mediator:
+        async with cancelled_once(stored, lambda: mediator.run(Journey(), saga_id="j")):
+            pass
+        goes_on.set()
+        await eventually_ended(mediator)
+    assert await state_of(storage, "j") is SagaState.COMPENSATED
+    assert did == []
 
 
 @pytest.mark.parametrize("leaving", ["break", "dropped", "closed", "cancelled"])

@@ -37,6 +37,7 @@ class Drive:
         self._shows = shows
         self._shown: list[StepResult[Any]] = []
         self._scope: CancelScope | None = None  # the task's, while that is ours
+        self._goes_back = False
         self._moved: anyio.Event | None = None
         self.ended = anyio.Event()
         self._error: BaseException | None = None
@@ -75,8 +76,8 @@ class Drive:
         """Undo the saga: the running step is cancelled, as if this were a task of the caller."""
         if self._scope is None:
             return
-        if self._driver is not None:
-            self._driver.stepping.run.drains = False
+        self._goes_back = True
+        self._undo_when_cancelled()
         self._scope.cancel()
 
     def stop(self) -> None:
@@ -88,6 +89,10 @@ class Drive:
             self._scope.deadline = anyio.current_time() + self._transaction.grace
         else:
             self._scope.cancel()
+
+    def _undo_when_cancelled(self) -> None:
+        if self._driver is not None:
+            self._driver.stepping.run.drains = False
 
     @property
     def _driver(self) -> Driver | None:
@@ -124,6 +129,8 @@ class Drive:
 
     async def _run(self) -> None:
         async with self._transaction as transaction:
+            if self._goes_back:  # its caller went away while it was being stored
+                self._undo_when_cancelled()
             if self._shows:
                 async for step in transaction:
                     self._shown.append(step)
