@@ -10,7 +10,17 @@ import pytest
 from attrs import define
 from journeys import Journey
 
-from anysaga import EventHandler, EventMap, MemoryStorage, Saga, SagaMap, SagaMediator, Step, current_step
+from anysaga import (
+    EventHandler,
+    EventMap,
+    InvalidArgument,
+    MemoryStorage,
+    Saga,
+    SagaMap,
+    SagaMediator,
+    Step,
+    current_step,
+)
 from anysaga.abc import Message, Outbox, Publisher, Storage
 
 pytestmark = pytest.mark.anyio
@@ -32,6 +42,13 @@ class Pay(Step[Journey]):
 
     async def compensate(self, journey: Journey) -> None:
         current_step().record(Refunded(7))
+
+
+class Wait(Step[Journey]):
+    read_only = True
+
+    async def act(self, journey: Journey) -> None:
+        await anyio.sleep_forever()
 
 
 class Fail(Step[Journey]):
@@ -207,3 +224,46 @@ async def test_a_storage_that_is_closed_first_keeps_nobody_from_leaving(storage:
     async with made(storage, JourneySaga, Ledger(), events=handled()) as mediator:
         await mediator.run(Journey())
         await storage.aclose()
+
+
+@pytest.mark.parametrize("on_the_way", ["driving", "idle"])
+async def test_a_publisher_is_closed_though_its_mediator_was_cancelled(storage: Storage, on_the_way: str) -> None:
+    broker = Broker()
+
+    class Hangs(Saga[Journey]):
+        steps = (Wait,)
+
+    with anyio.CancelScope() as scope:
+        async with made(storage, Hangs, Ledger(), publisher=broker) as mediator, anyio.create_task_group() as group:
+            if on_the_way == "driving":
+                group.start_soon(mediator.run, Journey())
+            await anyio.wait_all_tasks_blocked()
+            scope.cancel()
+    assert broker.life == ["open", "closed"]
+
+
+async def test_who_enters_while_the_publisher_is_being_closed_is_refused() -> None:
+    """It would be closed under them."""
+    closing, goes_on = anyio.Event(), anyio.Event()
+
+    class Slow(Broker):
+        async def aclose(self) -> None:
+            closing.set()
+            await goes_on.wait()
+            await super().aclose()
+
+    broker = Slow()
+    mediator = made(MemoryStorage(), JourneySaga, Ledger(), publisher=broker)
+
+    async def first() -> None:
+        async with mediator:
+            pass
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(first)
+        await closing.wait()
+        with pytest.raises(InvalidArgument, match="it is open already"):
+            await mediator.__aenter__()
+        goes_on.set()
+    async with mediator:
+        assert broker.life == ["open", "closed", "open"]

@@ -195,11 +195,16 @@ class SagaMediator:
             for drive in self._drives:
                 drive.stop()
             self._deliveries.stop()
-            self._entered = False
+            await self._end(pool)  # noqa: ASYNC102 - waits for what was just stopped
+
+    async def _end(self, pool: TaskPool) -> None:
+        try:
             # The group is told of no error, which it would wrap; who left with one sees it as it is.
-            await pool.group.__aexit__(None, None, None)  # noqa: ASYNC102 - waits for what was just stopped
+            await pool.group.__aexit__(None, None, None)
+        finally:
             with CancelScope(shield=True), move_on_after(_CLOSING):
                 await self._deliveries.close()
+            self._entered = False  # not before: what is closed here would be missing to who enters next
 
     async def _run(self, saga: Saga[ContextT], context: ContextT | None, saga_id: str) -> SagaResult[ContextT]:
         if self._closed or self._startup.is_left:  # asked here, since it seldom is
