@@ -7,9 +7,10 @@ from collections.abc import Callable
 import anyio
 import pytest
 from drives import eventually_ended
-from journeys import Journey, Leg
+from journeys import Journey, Leg, saga_of
 
-from anysaga import SagaMediator, SagaState
+from anysaga import InvalidArgument, SagaMediator, SagaState
+from anysaga.abc import Storage
 
 pytestmark = pytest.mark.anyio
 
@@ -138,3 +139,24 @@ async def test_a_start_that_is_cancelled_is_begun_again_by_who_waits(mediator_of
         await anyio.wait_all_tasks_blocked()
         scope.cancel()
     assert did == ["starting", "starting", "act a"]
+
+
+async def test_a_function_that_uses_the_mediator_is_refused_and_does_not_wait_for_itself(
+    mediator_of: Mediators, did: list[str]
+) -> None:
+    async def start() -> None:
+        await mediator.run(Journey())
+
+    mediator = mediator_of(Leg("a", did), on_startup=[start])
+    with pytest.raises(InvalidArgument, match=r"start.*use the mediator when it has returned"):
+        await mediator.run(Journey())
+    assert did == []
+
+
+async def test_they_are_called_before_a_stored_saga_is_looked_for(
+    mediator_of: Mediators, storage: Storage, did: list[str]
+) -> None:
+    """The store may need them: one that makes the tables, say."""
+    saga = saga_of(storage, Leg("a", did))
+    mediator = mediator_of(Leg("a", did), on_startup=[lambda: saga.submit(Journey(), saga_id="j")])
+    assert (await mediator.resume("j")).state is SagaState.COMPLETED
