@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -14,10 +15,13 @@ from anysaga import (
     ContainerFailed,
     InvalidArgument,
     Middleware,
+    NextSaga,
     NextStep,
     NotDone,
     NotProvided,
     Saga,
+    SagaCall,
+    SagaResult,
     SagaState,
     Step,
     StepCall,
@@ -52,7 +56,7 @@ class Faulty:
     """A container whose scope raises when it opens, raises when it closes, or never ends closing."""
 
     opening: Exception | None = None
-    closing: Exception | None = None
+    closing: BaseException | None = None
     hangs: bool = False
     closed: bool = False
 
@@ -96,7 +100,15 @@ async def test_errors_of_ours_stay_as_they_are() -> None:
         await ChargeSaga(container=Faulty(opening=InvalidArgument("a", 1, "b"))).run(Order())
 
 
-@pytest.mark.parametrize("faulty", [Faulty(closing=OSError("dead")), Faulty(hangs=True)], ids=["raises", "hangs"])
+class Panic(BaseException):
+    """What extension modules raise."""
+
+
+@pytest.mark.parametrize(
+    "faulty",
+    [Faulty(closing=OSError("dead")), Faulty(closing=Panic()), Faulty(hangs=True)],
+    ids=["raises", "panics", "hangs"],
+)
 async def test_a_scope_that_does_not_close(faulty: Faulty, caplog: pytest.LogCaptureFixture) -> None:
     """The result is there, and the log names the saga. Closing does not go on for ever."""
     with anyio.fail_after(10):
@@ -105,6 +117,35 @@ async def test_a_scope_that_does_not_close(faulty: Faulty, caplog: pytest.LogCap
     (record,) = caplog.records
     assert (record.name, record.levelname) == ("anysaga.containers", "ERROR")
     assert "saga 'charge' (c-1): its container could not close its scope" in record.getMessage()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_cancelled_task_that_a_scope_awaits_when_it_closes_cancels_nobody(
+    anyio_backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Careless(Faulty):
+        async def _close(self) -> None:
+            heartbeat = asyncio.ensure_future(anyio.sleep_forever())
+            heartbeat.cancel()
+            await heartbeat
+
+    result = await ChargeSaga(container=Careless()).run(Order())
+    assert result.state is SagaState.COMPLETED
+    assert "could not close its scope: StrayCancellation" in caplog.text
+
+
+async def test_middlewares_see_the_end_of_a_saga_whose_scope_asks_to_end_when_it_closes() -> None:
+    ends: list[SagaState] = []
+
+    class Sees(Middleware):
+        async def saga(self, call: SagaCall, call_next: NextSaga) -> SagaResult[Any]:
+            result = await call_next()
+            ends.append(result.state)
+            return result
+
+    with pytest.raises(SystemExit):
+        await ChargeSaga(container=Faulty(closing=SystemExit()), middlewares=[Sees()]).run(Order())
+    assert ends == [SagaState.COMPLETED]
 
 
 async def test_a_scope_that_does_not_close_notes_it() -> None:

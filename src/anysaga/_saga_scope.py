@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from anyio import move_on_after
 
 from anysaga._around import AroundSaga, around_steps, cares_for_sagas
+from anysaga._cancellations import asks_to_end, refusing_strays
 from anysaga._definition import Definition
 from anysaga._errors import AnysagaError, ContainerFailed, NotProvided
 from anysaga._middleware import Middleware, SagaCall
@@ -100,21 +101,26 @@ class SagaScope:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: types.TracebackType | None
     ) -> None:
-        if self._closes:
-            await self._close(kind, error, traceback)  # noqa: ASYNC102 - shields itself
-        if self._around is not None:
-            result = self.result() if self.result is not None and error is None else None
-            await self._around.leave(result, error)  # noqa: ASYNC102 - a cancellation may end it
+        try:
+            if self._closes:
+                await self._close(kind, error, traceback)  # noqa: ASYNC102 - shields itself
+        finally:
+            if self._around is not None:
+                result = self.result() if self.result is not None and error is None else None
+                await self._around.leave(result, error)  # noqa: ASYNC102 - a cancellation may end it
 
     async def _close(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: types.TracebackType | None
     ) -> None:
         try:
             with move_on_after(self._definition.grace, shield=True) as limit:
-                await self._manager.__aexit__(kind, error, traceback)
+                with refusing_strays("the container's scope"):
+                    await self._manager.__aexit__(kind, error, traceback)
             if limit.cancelled_caught:
                 self._tell(TimeoutError(f"not done within {self._definition.grace:g} s"), error)
-        except Exception as failure:  # noqa: BLE001 - code of somebody else, and what it did to the saga is nothing
+        except BaseException as failure:  # noqa: ASYNC103 - code of somebody else, and what it did to the saga is nothing
+            if asks_to_end(failure):
+                raise
             if failure is not error:
                 self._tell(failure, error)
 
@@ -131,13 +137,13 @@ class SagaScope:
         except Exception as error:
             raise self._failed("make the step", error, leaf.name) from error
 
-    def _tell(self, failure: Exception, error: BaseException | None) -> None:
+    def _tell(self, failure: BaseException, error: BaseException | None) -> None:
         problem = self._failed("close its scope", failure)
         logger.error("%s", problem, exc_info=failure)
         if error is not None:
             error.add_note(str(problem))
 
-    def _failed(self, doing: str, error: Exception, step: str = "") -> ContainerFailed:
+    def _failed(self, doing: str, error: BaseException, step: str = "") -> ContainerFailed:
         return ContainerFailed(self._definition.name, self._saga_id, step, doing, f"{type(error).__name__}: {error}")
 
 
