@@ -10,7 +10,17 @@ import anyio
 import pytest
 from journeys import CARD, Journey, Leg, PlainLeg, hangs_once, lost_in, raises, saga_of
 
-from anysaga import MemoryStorage, Middleware, NextSaga, Saga, SagaCall, SagaMap, SagaMediator, recover_saga
+from anysaga import (
+    MemoryStorage,
+    Middleware,
+    NextSaga,
+    Saga,
+    SagaAlreadyRunning,
+    SagaCall,
+    SagaMap,
+    SagaMediator,
+    recover_saga,
+)
 from anysaga.abc import EntryKind, Storage
 
 pytest.importorskip("opentelemetry.sdk", reason="opentelemetry-sdk is not installed")
@@ -124,6 +134,26 @@ async def test_a_saga_belongs_to_the_trace_of_its_caller(storage: Storage, did: 
         with spans.provider.get_tracer("test").start_as_current_span("request"):
             await mediator.run(Journey())
     assert parent(spans.named("saga journey")) == identity(spans.named("request"))
+
+
+async def test_a_second_start_that_is_refused_takes_no_step_out_of_the_trace(did: list[str], spans: Spans) -> None:
+    """As when a browser comes back for a saga that still runs."""
+    began, goes_on = anyio.Event(), anyio.Event()
+
+    async def act(journey: Journey) -> None:
+        began.set()
+        await goes_on.wait()
+
+    saga = saga_of(MemoryStorage(), Leg("a", did, act=act), Leg("b", did), middlewares=[spans.middleware])
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(saga.run, Journey(), saga_id="j"))
+        await began.wait()
+        with pytest.raises(SagaAlreadyRunning):
+            await saga.run(Journey(), saga_id="j")
+        goes_on.set()
+    refused, first = (span for span in spans.all if span.name == "saga journey")
+    assert (refused.attributes or {})["error.type"] == "SagaAlreadyRunning"
+    assert [parent(spans.named(name)) for name in ("step a", "step b")] == [identity(first)] * 2
 
 
 async def test_a_recovery_is_linked_to_the_run_that_began_the_saga(did: list[str], spans: Spans) -> None:

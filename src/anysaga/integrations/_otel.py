@@ -36,7 +36,7 @@ class OpenTelemetryMiddleware(Middleware):
 
     def __init__(self, tracer_provider: trace.TracerProvider | None = None) -> None:
         self._tracer = trace.get_tracer("anysaga", tracer_provider=tracer_provider)
-        self._spans: dict[str, trace.Span] = {}
+        self._spans: dict[str, list[trace.Span]] = {}  # the first of an id is the one that runs it
 
     async def saga(self, call: SagaCall, call_next: NextSaga) -> SagaResult[Any]:
         """Make the span of a saga."""
@@ -45,7 +45,7 @@ class OpenTelemetryMiddleware(Middleware):
         span = self._tracer.start_span(name, attributes=attributes, links=list(_links(call.notes)))
         if not call.recovers:
             _note(call, span)
-        self._spans[call.saga_id] = span
+        self._spans.setdefault(call.saga_id, []).append(span)
         try:
             with _failing(span):
                 result = await call_next()
@@ -53,8 +53,7 @@ class OpenTelemetryMiddleware(Middleware):
             if result.state in (SagaState.PARKED, SagaState.COMPENSATED):
                 span.set_status(trace.StatusCode.ERROR)
         finally:
-            if self._spans.get(call.saga_id) is span:
-                del self._spans[call.saga_id]
+            self._forget(call.saga_id, span)
             span.end()
         return result
 
@@ -67,7 +66,7 @@ class OpenTelemetryMiddleware(Middleware):
             "saga.step.path": call.path,
             "saga.step.attempt": call.attempt,
         }
-        saga = self._spans.get(call.saga_id)
+        saga = next(iter(self._spans.get(call.saga_id, ())), None)
         with (
             self._tracer.start_as_current_span(
                 f"{'step' if call.verb == 'act' else 'compensate'} {call.step}",
@@ -79,6 +78,12 @@ class OpenTelemetryMiddleware(Middleware):
             _failing(span),
         ):
             return await call_next()
+
+    def _forget(self, saga_id: str, span: trace.Span) -> None:
+        spans = self._spans[saga_id]
+        spans.remove(span)
+        if not spans:
+            del self._spans[saga_id]
 
 
 @contextmanager
