@@ -12,6 +12,8 @@ from anysaga._composites import Branch
 
 HOSTILE = (
     "end",
+    "direction LR",
+    "the direction TB of it",
     "Step[Order, list[int]]",
     'say "hi"',
     "a; b",

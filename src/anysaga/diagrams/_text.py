@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from anysaga._nodes import Node
@@ -10,11 +11,15 @@ from anysaga._nodes import Node
 # `:` and `;` a statement, `%%{` begins a directive.
 _HARMLESS = frozenset(" _.,-/")
 
+_DIRECTION = re.compile("(direction) ")
+"""A line with `direction LR` anywhere, even in quotes, turns the whole diagram."""
+
 
 def label(text: str) -> str:
     """A text as Mermaid shows it: what could mean something to its parser is written as an entity."""
     shown = text if text.strip() else "\N{OPEN BOX}"
-    return "".join(one if one.isalnum() or one in _HARMLESS else f"#{ord(one)};" for one in shown.strip())
+    written = "".join(one if one.isalnum() or one in _HARMLESS else f"#{ord(one)};" for one in shown.strip())
+    return _DIRECTION.sub(r"\1#32;", written)
 
 
 def key(node: Node, prefix: str) -> str:
