@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import anyio
 import pytest
-from journeys import AT_ONCE, Journey, Leg, ProbedLeg, fails, hangs, kinds_of, lost_in, raises, saga_of
+from journeys import (
+    AT_ONCE,
+    Journey,
+    Leg,
+    PlainLeg,
+    ProbedLeg,
+    errors_of,
+    fails,
+    hangs,
+    kinds_of,
+    lost_in,
+    raises,
+    saga_of,
+)
 
 from anysaga import MemoryStorage, NotDone, Outcome, SagaParked, SagaState, recover_saga
 from anysaga.abc import EntryKind, Storage
@@ -62,6 +76,40 @@ async def test_why_a_probe_gave_no_answer_is_kept_in_the_log(storage: Storage, d
         await saga_of(storage, leg).run(Journey(), saga_id="j")
     (probed,) = [entry for entry in (await storage.load("j")).entries if entry.kind is EntryKind.PROBED]
     assert (probed.outcome, probed.error) == (Outcome.UNKNOWN, "TimeoutError: the service is away")
+
+
+async def test_a_probe_that_runs_out_of_its_time_says_so_in_the_log(storage: Storage, did: list[str]) -> None:
+    class Silent(ProbedLeg):
+        async def probe(self, journey: Journey) -> Outcome:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    with pytest.raises(OSError):  # noqa: PT011 - it has no text
+        await saga_of(storage, Silent("a", did, act=raises(OSError()), timeout=0.001)).run(Journey(), saga_id="j")
+    (error,) = await errors_of(storage, "j", EntryKind.PROBED)
+    assert error.startswith("StepTimeout: ")
+
+
+async def test_nothing_is_undone_while_the_thread_of_a_probe_runs(storage: Storage, did: list[str]) -> None:
+    """F: it may work on the context still."""
+    goes_on = threading.Event()
+
+    class Deaf(PlainLeg):
+        timeout = 1.0  # its thread must have begun by then, also on a busy machine
+
+        def probe(self, journey: Journey) -> Outcome:
+            assert goes_on.wait(20)
+            return Outcome.DONE
+
+    def fail(journey: Journey) -> None:
+        raise OSError
+
+    try:
+        with pytest.raises(SagaParked, match="still running"):
+            await saga_of(storage, Deaf("a", did, act=fail), grace=0.02).run(Journey())
+    finally:
+        goes_on.set()
+    assert did == ["act a"]
 
 
 async def test_a_step_that_is_done_or_cleanly_not_done_is_not_asked(storage: Storage, did: list[str]) -> None:

@@ -41,7 +41,7 @@ class Endings:
             return None
         self.run.failed(leaf, error)
         if ended.how is How.STILL_RUNNING:
-            self._park_running(leaf, ended)
+            self.park_running(leaf, ended)
         return Back(ROOT, self.context.in_words(error)) if isinstance(error, SagaTimeout) and not goes_back else None
 
     def _failed(self, leaf: Leaf, attempt: int, ended: Ended, error: BaseException) -> None:
@@ -121,7 +121,8 @@ class Endings:
             return None
         return Back(ROOT, f"step {leaf.name!r} failed: {words}")
 
-    def _park_running(self, leaf: Leaf, ended: Ended) -> None:
+    def park_running(self, leaf: Leaf, ended: Ended) -> None:
+        """Have the saga wait for a person: a thread that works on its context did not end."""
         reason = f"its thread is still running {self.definition.grace:g} seconds after it was asked to end"
         self.run.parks.append(Parking(leaf.path, reason, ended.thread))
 
@@ -144,7 +145,7 @@ class Endings:
         text = self.context.in_words(error)
         self.journal.note(EntryKind.UNDO_FAILED, leaf.path, attempt=attempt, error=text, wait=wait)
         if ended.how is How.STILL_RUNNING:
-            self._park_running(leaf, ended)
+            self.park_running(leaf, ended)
 
     def _wait(self, retry: Retry | None, attempt: int, error: BaseException) -> float | None:
         """Seconds until the next attempt, or None. A cancellation is no failure of the step: `on` is not asked."""

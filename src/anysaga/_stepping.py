@@ -139,18 +139,24 @@ class Stepping:
         ended = await self._call(leaf, self.steps[leaf.path].probe, current, math.inf)
         self._refuse_if_lost_in(ended)
         self.context.touched()
-        if ended.how is not How.RETURNED:
+        if ended.how is How.STILL_RUNNING:
+            self._endings.park_running(leaf, ended)
+        elif ended.how is not How.RETURNED:
             _raise_again(ended)
         answer, text = ended.value, None
         if not is_outcome(answer):
-            answer = Outcome.UNKNOWN
-            text = self.context.in_words(ended.error) if ended.error else "probe returned no Outcome"
+            answer, text = Outcome.UNKNOWN, self._why_no_answer(leaf, ended)
         clashing = clashes_at(progress, leaf, progress.context_of(leaf).current) if answer is Outcome.DONE else ()
         if clashing:
             answer, text = Outcome.UNKNOWN, f"it is done, but another step changed {', '.join(clashing)} as well"
         self.journal.note(EntryKind.PROBED, leaf.path, outcome=answer, error=text)
         self.run.in_call.pop(leaf.path, None)
         _raise_again(ended)
+
+    def _why_no_answer(self, leaf: Leaf, ended: Ended) -> str:
+        if ended.how is How.RETURNED:
+            return "probe returned no Outcome"
+        return self.context.in_words(self._own_error(leaf, ended))
 
     async def save(self, current: CurrentStep) -> None:
         """Make the context durable in the middle of an act."""
