@@ -14,6 +14,7 @@ from anysaga import (
     Fallback,
     MemoryStorage,
     NotDone,
+    NotStorable,
     Parallel,
     Retry,
     SagaParked,
@@ -123,6 +124,29 @@ async def test_the_first_failure_cancels_and_awaits_the_others_before_any_undo(
     assert did[3] == "b ended"
     assert sorted(did[4:6]) == ["undo a", "undo b"]
     assert did[6:] == ["undo c"]
+
+
+async def test_the_first_failure_stays_the_reason_whatever_its_siblings_end_with(
+    storage: Storage, did: list[str]
+) -> None:
+    began = anyio.Event()
+
+    async def write_nonsense(trip: Trip) -> None:
+        began.set()
+        try:
+            await anyio.sleep_forever()
+        except BaseException:  # noqa: ASYNC103, BLE001 - that is the point
+            trip.b = float("nan")  # type: ignore[assignment]
+
+    async def fail(trip: Trip) -> None:
+        await began.wait()
+        raise OSError("mine")
+
+    group = Parallel(Book("a", did, act=fail), Book("b", did, act=write_nonsense))
+    with pytest.RaisesGroup(OSError, NotStorable):
+        await trip_of(storage, group).run(Trip(), saga_id="t")
+    summary = (await storage.load("t")).summary
+    assert (summary.state, summary.note) == (SagaState.COMPENSATED, "step 'a' failed: OSError: mine")
 
 
 def _then(event: anyio.Event, error: Exception) -> object:

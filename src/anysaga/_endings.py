@@ -119,7 +119,7 @@ class Endings:
         if leaf.pivot or progress.pivot is not None:
             self.run.parks.append(Parking(leaf.path, f"what the step made cannot be stored: {words}"))
             return None
-        return Back(ROOT, f"step {leaf.name!r} failed: {words}")
+        return None if progress.going_back else Back(ROOT, f"step {leaf.name!r} failed: {words}")
 
     def park_running(self, leaf: Leaf, ended: Ended) -> None:
         """Have the saga wait for a person: a thread that works on its context did not end."""
