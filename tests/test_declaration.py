@@ -303,6 +303,22 @@ class TestContext:
 
         assert any("lock" in problem and "cannot be stored" in problem for problem in caught.value.problems)
 
+    @pytest.mark.parametrize("context", [dict[str, int], list[Order], Order | Refund, str, Any])
+    def test_a_context_that_cannot_be_put_back_in_place_is_refused(self, context: Any) -> None:
+        class Work(Step[Any]):
+            retry = Retry()
+
+            def act(self, anything: object) -> None:
+                """Work with it."""
+
+            def compensate(self, anything: object) -> None:
+                """Undo it."""
+
+        with pytest.raises(DefinitionError) as caught:
+            Saga[context](name="work", steps=[Work]).definition  # noqa: B018
+        (problem,) = caught.value.problems
+        assert "is neither an attrs class nor a dataclass" in problem
+
     def test_a_response_that_cannot_be_stored_is_refused_naming_the_step(self) -> None:
         class Open(Step[Order, Callable[[], None]]):
             read_only = True

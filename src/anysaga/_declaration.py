@@ -24,7 +24,7 @@ from anysaga._event_map import EventMap
 from anysaga._generics import arguments_of, is_open
 from anysaga._guard import Breaker
 from anysaga._retry import Retry
-from anysaga._snapshot import codec_for
+from anysaga._snapshot import codec_for, has_fields
 from anysaga._step import Step, defines, step_type
 
 MAX_NAME = 200
@@ -72,6 +72,11 @@ def compile_saga(declared: Declaration) -> Definition:
     problems += [*_order_problems(steps), *_context_problems(known, context_type)]
     responses = {step_name(step): _response_codec(step, problems) for step in known}
     codec = None if context_type is None else _codec(context_type, _name(context_type), problems)
+    if codec and known and not (declared.context_may_follow or has_fields(context_type)):
+        problems.append(
+            f"its context type {_name(context_type)} is neither an attrs class nor a dataclass: only those can be put "
+            "back in place, for another attempt"
+        )
     if problems:
         raise DefinitionError(declared.name, tuple(problems), _picture(steps))
     compiler = Compiler(declared.compensate_retry or DEFAULT_COMPENSATE_RETRY, responses)
