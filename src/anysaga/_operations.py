@@ -39,7 +39,7 @@ async def resolve(
         raise OperationRefused(str(saga_id), "resolve", f'{answer!r} is no answer: say "done" or "not-done"')
     async with await _Desk.open(storage, saga_id, "resolve") as desk:
         path = desk.path_of(step)
-        if not any(entry.path == path and entry.kind is EntryKind.STARTED for entry in desk.entries):
+        if not desk.has_begun(path):
             raise desk.refusal(f"its step {step!r} never began, so there is nothing to resolve")
         entry = Entry(EntryKind.RESOLVED, path, outcome=ANSWERS[answer], error=note or None)
         return await desk.write(entry, desk.live_state)
@@ -148,6 +148,19 @@ class _Desk:
             if kind == "pivot" and last and not _is_clean(last):
                 return str(name)
         return None
+
+    def has_begun(self, path: str) -> bool:
+        """Whether a step was called: an intent that was withdrawn says that it was not."""
+        acts, undoes = 0, False
+        for entry in self.entries:
+            if entry.path != path:
+                continue
+            if entry.kind in (EntryKind.STARTED, EntryKind.UNDO_STARTED):
+                undoes = entry.kind is EntryKind.UNDO_STARTED
+                acts += not undoes
+            elif entry.kind is EntryKind.WITHDRAWN:
+                acts -= not undoes
+        return acts > 0
 
     def path_of(self, step: str) -> str:
         for path, name, _ in self.outline:

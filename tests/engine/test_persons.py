@@ -92,6 +92,15 @@ async def test_operations_refuse_what_does_not_fit(storage: Storage) -> None:
         await resolve("t", "ticket", "perhaps", storage=storage)  # type: ignore[arg-type]
 
 
+async def test_a_step_whose_intent_was_withdrawn_never_began(storage: Storage, done: list[str]) -> None:
+    with pytest.raises(SagaParked):
+        async with TourSaga(storage=storage).transaction(Tour("undo hotel"), saga_id="t") as transaction:
+            await anext(transaction)
+            await transaction.abort()
+    with pytest.raises(OperationRefused, match="never began"):
+        await resolve("t", "train", "done", storage=storage)
+
+
 async def test_a_failed_undo_that_a_person_did_goes_on(storage: Storage, done: list[str]) -> None:
     with pytest.raises(SagaParked):
         async with TourSaga(storage=storage).transaction(Tour("undo train"), saga_id="t") as transaction:
