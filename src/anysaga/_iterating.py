@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -115,7 +116,12 @@ class SagaIterator(Generic[ContextT]):
             self._leave(exc_type, exc, traceback)
 
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
+        if getattr(self, "_closed", True):
+            return
+        if threading.current_thread().name.startswith("anysaga-"):
+            # The garbage collector runs in any thread, and one of ours would wait for itself.
+            threading.Thread(target=self.close, name="anysaga-end", daemon=True).start()
+        else:
             self.close()
 
     def _begin(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -143,6 +144,21 @@ def test_breaking_out_of_iter_saga_suspends(tmp_path: Path, done: list[str]) -> 
         assert [step.step_name for step in steps] == ["train", "museum"]
     assert steps.result.state is SagaState.COMPLETED
     assert done == ["act hotel", "act train", "act museum"]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_iterator_that_is_collected_in_the_thread_of_its_loop_suspends(done: list[str], backend: str) -> None:
+    storage = MemoryStorage()
+    steps = iter_saga(TourSaga, Tour(), saga_id="t", storage=storage, backend=backend)
+    next(steps)
+    loop = steps._runner._loop  # type: ignore[attr-defined]  # whose thread the collector may choose
+    cycle = [steps]
+    cycle.append(cycle)  # type: ignore[arg-type]  # that is the point
+    del steps, cycle
+    loop._portal.call(gc.collect)
+    loop._thread.join(20)
+    assert not loop._thread.is_alive()
+    assert run_saga(TourSaga, saga_id="t", storage=storage).state is SagaState.COMPLETED
 
 
 def test_an_exception_inside_with_iter_saga_undoes(done: list[str]) -> None:
