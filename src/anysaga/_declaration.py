@@ -24,7 +24,7 @@ from anysaga._event_map import EventMap
 from anysaga._generics import arguments_of, is_open
 from anysaga._guard import Breaker
 from anysaga._retry import Retry
-from anysaga._snapshot import codec_for, has_fields
+from anysaga._snapshot import Codec, codec_for, has_fields
 from anysaga._step import Step, defines, step_type
 
 MAX_NAME = 200
@@ -58,7 +58,8 @@ def compile_saga(declared: Declaration) -> Definition:
     """Check a declaration and compile it. Raises `DefinitionError` that lists all problems and shows the saga."""
     steps = declared.steps
     if isinstance(steps, str) or not isinstance(steps, Sequence):
-        raise DefinitionError(declared.name, ("steps is no list of step classes",), "")
+        problem = "steps is no list of step classes: write `steps = [...]`, even if it is only one"
+        raise DefinitionError(declared.name, (problem,), f"steps: {steps!r}")
     if any(_is_too_deep(step, MAX_DEPTH) for step in steps):
         problem = f"it has Fallbacks and Parallels in more than {MAX_DEPTH} levels"
         raise DefinitionError(declared.name, (problem,), _picture(steps))
@@ -66,17 +67,9 @@ def compile_saga(declared: Declaration) -> Definition:
     parts = [single for step in steps for single in single_parts(step)]
     problems += _step_problems(parts)
     known = [step for step in parts if is_step(step)]
-    context_type = _context_type(declared, known)
-    if context_type is None and (declared.context_may_follow or not known):
-        context_type = Any
-    problems += [*_order_problems(steps), *_context_problems(known, context_type)]
+    problems += _order_problems(steps)
+    context_type, codec = _context(declared, known, problems)
     responses = {step_name(step): _response_codec(step, problems) for step in known}
-    codec = None if context_type is None else _codec(context_type, _name(context_type), problems)
-    if codec and known and not (declared.context_may_follow or has_fields(context_type)):
-        problems.append(
-            f"its context type {_name(context_type)} is neither an attrs class nor a dataclass: only those can be put "
-            "back in place, for another attempt"
-        )
     if problems:
         raise DefinitionError(declared.name, tuple(problems), _picture(steps))
     compiler = Compiler(declared.compensate_retry or DEFAULT_COMPENSATE_RETRY, responses)
@@ -212,10 +205,27 @@ def _uncaught(part: object) -> Iterator[Any]:
             yield part
 
 
-def _context_problems(steps: Iterable[Any], context_type: Any) -> Iterator[str]:
-    if context_type is None:
-        yield "its context type is open: write `class OrderSaga(Saga[Order])`, or `Step[Order, ...]` for its steps"
-        return
+def _context(declared: Declaration, steps: Sequence[Any], problems: list[str]) -> tuple[Any, Codec[Any] | None]:
+    """The context type and its codec. Adds what is wrong with them to `problems`; then there may be no codec."""
+    told = _context_type(declared, steps)
+    if told is None and (declared.context_may_follow or not steps):
+        return Any, codec_for(Any, where="a context that is not known yet")
+    if told is None:
+        problems.append(
+            "its context type is open: write `class OrderSaga(Saga[Order])`, or `Step[Order, ...]` for its steps"
+        )
+        return None, None
+    problems += _misfits(steps, told)
+    if not has_fields(told):
+        problems.append(
+            f"its context type {_name(told)} is neither an attrs class nor a dataclass: only those can be put back in "
+            "place, for another attempt"
+        )
+        return told, None
+    return told, _codec(told, _name(told), problems)
+
+
+def _misfits(steps: Iterable[Any], context_type: Any) -> Iterator[str]:
     for step in steps:
         wanted = step_context(step)
         if context_type is Any or is_open(wanted) or _accepts(wanted, context_type):
@@ -240,13 +250,11 @@ def _codec(kind: Any, where: str, problems: list[str]) -> Any:
 
 
 def _context_type(declared: Declaration, steps: Iterable[object]) -> Any:
+    """What the saga says, or else the first step that says something; None if nobody does yet."""
     if declared.context_type is not None and not is_open(declared.context_type):
         return declared.context_type
-    for step in steps:
-        wanted = step_context(step)
-        if not is_open(wanted):
-            return wanted
-    return None
+    wanted = () if declared.context_may_follow else map(step_context, steps)
+    return next((kind for kind in wanted if not is_open(kind) and kind not in (Any, object)), None)
 
 
 def _accepts(wanted: Any, context_type: Any) -> bool:
