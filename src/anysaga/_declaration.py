@@ -23,6 +23,7 @@ from anysaga._errors import DefinitionError, NotStorable
 from anysaga._event_map import EventMap
 from anysaga._generics import arguments_of, is_open
 from anysaga._guard import Breaker
+from anysaga._methods import method_problems
 from anysaga._retry import Retry
 from anysaga._snapshot import Codec, codec_for, has_fields
 from anysaga._step import Step, defines, step_type
@@ -162,11 +163,15 @@ def _single_step_problems(step: Any) -> Iterator[str]:
         yield f"its name must be a text of at most {MAX_NAME} characters"
     if not defines(kind, "act"):
         yield "it does not define `act`"
+    yield from method_problems(kind)
     if not (defines(kind, "compensate") or step.pivot or step.read_only):
         yield (
             "it says nothing about undoing: define `compensate`, or say `pivot = True` (a point of no return) "
             "or `read_only = True` (nothing to undo)"
         )
+    for mark in ("pivot", "read_only", "atomic"):
+        if not isinstance(getattr(step, mark), bool):
+            yield f"{mark}={getattr(step, mark)!r} must be True or False"
     if step.pivot and step.read_only:
         yield "it cannot be both `pivot` and `read_only`: a step without effect is no point of no return"
     yield from _span_problems("timeout", step.timeout)

@@ -1,0 +1,40 @@
+"""Whether a step's own methods can be called as the engine will call them: with the context, and nothing else."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from types import FunctionType
+from typing import Any
+
+from anysaga._step import Step, defines
+
+_METHODS = ("act", "compensate", "probe")
+
+
+def method_problems(kind: type[Step[Any, Any]]) -> Iterator[str]:
+    """What is wrong with the methods that a step class defines itself.
+
+    Only what is plain to see: of callables that are no functions of Python nothing is said.
+    """
+    for name in _METHODS:
+        if not defines(kind, name):
+            continue
+        method = inspect.getattr_static(kind, name)
+        is_static = isinstance(method, staticmethod)
+        function = method.__func__ if isinstance(method, staticmethod | classmethod) else method
+        if not callable(function) and not hasattr(function, "__get__"):
+            yield f"its `{name}` is no function: write `def {name}(self, context)`"
+        elif inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            yield f"its `{name}` has a `yield`, so that calling it does nothing: return a value instead"
+        elif isinstance(function, FunctionType) and not _takes(function, 1 if is_static else 2):
+            yield f"its `{name}` cannot be called with the context alone: write `def {name}(self, context)`"
+
+
+def _takes(function: FunctionType, count: int) -> bool:
+    """Whether a function can be called with so many positional arguments, and no others."""
+    code, by_name = function.__code__, function.__kwdefaults__ or {}
+    required = code.co_argcount - len(function.__defaults__ or ())
+    takes_more = bool(code.co_flags & inspect.CO_VARARGS)
+    names = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    return required <= count and (takes_more or count <= code.co_argcount) and all(name in by_name for name in names)
