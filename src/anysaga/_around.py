@@ -147,6 +147,8 @@ class _Reach:
         try:
             if is_async(self.method):
                 value = await self.method(self.context)
+                if hasattr(value, "__await__"):  # as in `call`
+                    value = await value
             else:
                 value = await invoke_plain(self.method, self.context, self.current, self.grace)
         except Fate as fate:

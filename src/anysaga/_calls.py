@@ -122,6 +122,8 @@ async def call(
             try:
                 if is_async(method):
                     value = await method(context)
+                    if hasattr(value, "__await__"):  # a forgotten `await`: what was called has not begun
+                        value = await value
                 else:
                     value = await invoke_plain(method, context, current, grace)
             except GeneratorExit:
