@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, time, tzinfo
 from decimal import Decimal
 from pathlib import PosixPath, PurePath
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from zoneinfo import ZoneInfo
 
 import attrs
@@ -82,6 +82,51 @@ class Code(str):
 
 class Secretive(Address):
     token: str
+
+
+@define
+class AttrsBase:
+    name: str = ""
+
+
+@dataclass
+class DataclassBase:
+    name: str = ""
+
+
+class MoreOfAttrs(AttrsBase):
+    size: int = 0
+
+
+class MoreOfDataclass(DataclassBase):
+    size: int = 0
+
+
+class SameOfAttrs(AttrsBase): ...
+
+
+@pytest.mark.parametrize(
+    ("kind", "where", "decorator"),
+    [
+        (MoreOfAttrs, "it.size", "@define"),
+        (MoreOfDataclass, "it.size", "@dataclass"),
+        (SameOfAttrs, "it", "@define"),
+        (list[MoreOfDataclass], "it[].size", "@dataclass"),
+    ],
+)
+def test_a_subclass_that_is_not_decorated_itself_is_refused(kind: Any, where: str, decorator: str) -> None:
+    """Its own fields are no fields, and would be missing in what is stored."""
+    with pytest.raises(NotStorable) as caught:
+        codec_for(kind, where="it")
+    assert (caught.value.where, decorator in caught.value.reason) == (where, True)
+
+
+def test_a_subclass_that_adds_no_field_needs_no_decorator() -> None:
+    class Same(DataclassBase):
+        known: ClassVar[int] = 3
+
+    codec = codec_for(Same, where="it")
+    assert codec.decode(codec.encode(Same("tea"), where="it"), where="it") == Same("tea")
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,7 @@ def fields_of(kind: Any) -> tuple[Field, ...]:
     cls: Any = get_origin(kind) or kind
     found: list[tuple[str, Any, Any, Any]]
     bindings = _bindings(kind)
+    _refuse_undecorated(cls)
     if attrs.has(cls):
         found = [(a.name, a.type, _attrs_default(a), a.metadata) for a in attrs.fields(cls)]
     elif has_fields(cls):
@@ -85,6 +86,20 @@ def fields_of(kind: Any) -> tuple[Field, ...]:
         Field(name, *_types(cls, name, declared, bindings), default, metadata)
         for name, declared, default, metadata in found
     )
+
+
+def _refuse_undecorated(cls: Any) -> None:
+    """Raise `Misfit` for a subclass that is not decorated as its base is: what it declares itself would be lost.
+
+    One of a dataclass that declares nothing loses nothing; of one of an attrs class attrs can tell nothing.
+    """
+    if not has_fields(cls) or not vars(cls).keys().isdisjoint(("__attrs_attrs__", "__dataclass_fields__")):
+        return
+    own = next((name for name, kind in _own_annotations(cls).items() if "ClassVar" not in str(kind)), None)
+    if own is not None or attrs.has(cls):
+        decorator = "@define" if attrs.has(cls) else "@dataclass"
+        problem = f"only a base of {cls.__name__} is decorated: write {decorator} above {cls.__name__}, too"
+        raise Misfit(problem, f".{own}" if own else "")
 
 
 def hidden_state(cls: type, fields: Iterable[Field]) -> tuple[str, ...]:
