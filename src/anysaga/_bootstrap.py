@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
+from typing import Any
 
+from anysaga._errors import InvalidArgument
 from anysaga._event_map import EventMap
 from anysaga._middleware import Middleware
 from anysaga._wiring import GivenContainer
@@ -44,11 +47,11 @@ def bootstrap(
             print(step.step_name)
     """
     sagas = SagaMap()
-    sagas_mapper(sagas)
+    _fill(sagas, "sagas_mapper", sagas_mapper)
     events = None
     if domain_events_mapper is not None:
         events = EventMap(publish=message_broker is not None)
-        domain_events_mapper(events)
+        _fill(events, "domain_events_mapper", domain_events_mapper)
     return SagaMediator(
         sagas,
         storage=saga_storage,
@@ -60,3 +63,10 @@ def bootstrap(
         max_concurrent_event_handlers=max_concurrent_event_handlers,
         concurrent_event_handle_enable=concurrent_event_handle_enable,
     )
+
+
+def _fill(empty: object, name: str, mapper: Callable[[Any], object]) -> None:
+    if not callable(mapper) or inspect.iscoroutinefunction(mapper):
+        expected = f"give a plain function that is given a {type(empty).__name__}, and binds to it"
+        raise InvalidArgument(name, mapper, expected)
+    mapper(empty)

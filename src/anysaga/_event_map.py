@@ -135,6 +135,8 @@ class EventMap:
         is_class = isinstance(handler, type)
         if not callable(getattr(handler, "handle", None) if is_class else handler):
             raise InvalidArgument("handler", handler, "give a class with a method `handle`, or a function of the event")
+        if is_class and getattr(handler, "handle", None) is EventHandler.handle:
+            raise InvalidArgument("handler", handler, "it does not define `handle`")
         name = getattr(handler, "__qualname__", type(handler).__qualname__)
         destination = f"handler:{name}"
         known = self.targets.get(destination)

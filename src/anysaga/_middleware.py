@@ -100,6 +100,8 @@ class Middleware:
 
 def checked_middlewares(middlewares: Iterable[Middleware]) -> tuple[Middleware, ...]:
     """Middlewares as they are kept. Raises `InvalidArgument`."""
+    if isinstance(middlewares, Middleware):
+        raise InvalidArgument("middlewares", middlewares, "give a list of middlewares, even if it is only one")
     given = tuple(middlewares)
     for one in given:
         if not isinstance(one, Middleware):

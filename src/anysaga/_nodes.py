@@ -7,11 +7,11 @@ from typing import Any, ClassVar, TypeAlias
 
 from attrs import field, frozen
 
-from anysaga._errors import NotDone
+from anysaga._errors import NotDone, NotStorable
 from anysaga._generics import arguments_of
 from anysaga._guard import Breaker
 from anysaga._retry import Retry
-from anysaga._snapshot import Codec
+from anysaga._snapshot import Codec, type_name
 from anysaga._step import Step, defines, step_type
 
 ROOT = ""
@@ -125,8 +125,12 @@ class Leaf:
 
     def encode_response(self, response: Any) -> str | None:
         """A response as it is stored: JSON text, or None where the step answers nothing. Raises `NotStorable`."""
-        if response is None and self.answers_none:
-            return None
+        if self.answers_none:
+            if response is None:
+                return None
+            found = type_name(type(response))
+            reason = f"expected None, found {found}: say what it answers, as in `Step[Order, {found}]`"
+            raise NotStorable(f"the response of step {self.name!r}", reason)
         return self.response.encode(response, where=f"the response of step {self.name!r}")
 
     def decode_response(self, text: str | None) -> Any:

@@ -14,7 +14,7 @@ from typing import Literal, Self
 from anyio import CancelScope
 from attrs import evolve, frozen
 
-from anysaga._errors import OperationRefused, StorageError
+from anysaga._errors import InvalidArgument, OperationRefused, StorageError
 from anysaga._records import LIVE_STATES, Claim, Entry, EntryKind, Outcome, SagaState, Write
 from anysaga._saga import checked_id
 from anysaga._snapshot import fit_error
@@ -97,6 +97,8 @@ class _Desk:
         cls, storage: Storage, saga_id: str | uuid.UUID, operation: str, states: frozenset[SagaState] = PARKED
     ) -> _Desk:
         identity = checked_id(saga_id)
+        if not isinstance(storage, Storage):
+            raise InvalidArgument("storage", storage, "give the Storage that has the saga")
         try:
             return cls(storage, await storage.claim(identity, states=states), operation)
         except OperationRefused:  # a cancellation while the state is read may hide it

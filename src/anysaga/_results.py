@@ -49,7 +49,7 @@ class SagaResult(Generic[ContextT]):
         for result in self.steps:
             if result.step_type is step:
                 return result
-        raise KeyError(step.__qualname__)
+        raise KeyError(getattr(step, "__qualname__", step))
 
     def __contains__(self, step: object) -> bool:
         return any(result.step_type is step for result in self.steps)

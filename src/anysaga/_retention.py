@@ -33,8 +33,13 @@ async def purge(
     if not seconds >= 0:
         raise InvalidArgument("older_than", older_than, "it is a timedelta, or a number of seconds, of 0 or more")
     check_counts(batch=batch)
+    if not isinstance(storage, Storage):
+        raise InvalidArgument("storage", storage, "give the Storage that has the sagas")
     before = int((time.time() - seconds) * 1_000_000)
     chosen = frozenset(states)
+    for state in chosen:
+        if not isinstance(state, SagaState):
+            raise InvalidArgument("states", state, "give members of SagaState, such as (SagaState.COMPLETED,)")
     forgotten = 0
     while True:
         number = await storage.purge(before=before, states=chosen, limit=batch)

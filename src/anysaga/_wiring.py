@@ -37,7 +37,7 @@ class MappingContainer:
     def __attrs_post_init__(self) -> None:
         for kind, factory in self.factories.items():
             if not callable(factory):
-                raise InvalidArgument("container", factory, f"give a function that makes a {kind.__qualname__}")
+                raise InvalidArgument("container", factory, f"give a function that makes a {_name(kind)}")
 
     def scope(self) -> AbstractAsyncContextManager[Scope]:
         """Open a scope that makes its own instances."""
@@ -96,7 +96,7 @@ async def wire(step: type[_T], scope: Scope) -> _T:
     """Make a step: as the container makes it if it knows the class, else its constructor is filled from the container.
 
     A parameter with a default keeps it where the container has nothing. Raises `NotProvided`, naming the parameter,
-    for one without.
+    for one without, and `TypeError` for one that has no annotation either.
     """
     if not isinstance(scope, _MappingScope) or scope.knows(step):
         try:
@@ -106,6 +106,10 @@ async def wire(step: type[_T], scope: Scope) -> _T:
                 raise
     given: dict[str, Any] = {}
     for name, parameter in _parameters(step).items():  # type: ignore[arg-type]  # a class is hashable
+        if parameter.annotation is parameter.empty:
+            if parameter.default is parameter.empty:
+                raise TypeError(f"{step.__qualname__}({name}) says no type: annotate it, so that it can be looked up")
+            continue
         try:
             given[name] = await scope.get(parameter.annotation)
         except NotProvided:

@@ -65,6 +65,8 @@ class EventRelay:
     ) -> None:
         if not isinstance(storage, Outbox):
             raise InvalidArgument("storage", storage, "it keeps no events: use SQLAlchemyStorage, or implement Outbox")
+        if publisher is not None and not isinstance(publisher, Publisher):
+            raise InvalidArgument("publisher", publisher, "give a Publisher, such as KafkaPublisher(servers, topic)")
         check_counts(max_concurrent=max_concurrent)
         check_seconds(handler_timeout=handler_timeout, poll=poll)
         self._outbox: Outbox = storage

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from anysaga._errors import ContextAlreadyMapped, ContextNotMapped, SagaMismatch, SagaOfOtherContext
+from anysaga._errors import ContextAlreadyMapped, ContextNotMapped, InvalidArgument, SagaMismatch, SagaOfOtherContext
 from anysaga._records import SagaSummary
 from anysaga._saga import Saga, made_saga
 
@@ -46,8 +46,10 @@ class SagaMap:
         return copied
 
     def of(self, context: ContextT) -> Saga[ContextT]:
-        """The saga for this context. Raises `ContextNotMapped`."""
+        """The saga for this context. Raises `ContextNotMapped`, and `InvalidArgument` for a class of contexts."""
         saga = self._sagas.get(type(context))
+        if isinstance(context, type) and context in self._sagas:
+            raise InvalidArgument("context", context, "give an object of this class, not the class itself")
         if saga is None:
             known = tuple(sorted(_name(kind) for kind in self._sagas))
             raise ContextNotMapped(_name(type(context)), known)

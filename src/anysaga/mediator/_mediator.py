@@ -12,7 +12,7 @@ from anyio import CancelScope, create_task_group, get_cancelled_exc_class, move_
 from anysaga._arguments import check_counts, check_seconds
 from anysaga._errors import InvalidArgument, MediatorClosed
 from anysaga._event_map import EventMap
-from anysaga._middleware import Middleware
+from anysaga._middleware import Middleware, checked_middlewares
 from anysaga._results import SagaResult
 from anysaga._saga import Saga, checked_id, new_id
 from anysaga._wiring import GivenContainer
@@ -86,11 +86,13 @@ class SagaMediator:
             raise InvalidArgument("sagas", sagas, "give a SagaMap that binds at least one context to its saga")
         if on_disconnect not in ("continue", "compensate"):
             raise InvalidArgument("on_disconnect", on_disconnect, 'it is "continue" or "compensate"')
+        if publisher is not None and not isinstance(publisher, Publisher):
+            raise InvalidArgument("publisher", publisher, "give a Publisher, such as KafkaPublisher(servers, topic)")
         check_counts(max_concurrent_event_handlers=max_concurrent_event_handlers)
         check_seconds(drain_timeout=drain_timeout)
         kept = MemoryStorage() if storage is None else storage
         self._storage = kept
-        outer = tuple(middlewares)
+        outer = checked_middlewares(middlewares)
         common = EventMap(publish=publisher is not None) if events is None else events
         self._sagas = sagas.prepared(lambda saga: saga.moved_to(kept, container, inside=outer, events=common))
         self._deliveries = Deliveries(

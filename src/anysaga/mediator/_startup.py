@@ -21,6 +21,8 @@ class Startup:
     """
 
     def __init__(self, hooks: Iterable[Hook]) -> None:
+        if not isinstance(hooks, Iterable):
+            raise InvalidArgument("on_startup", hooks, "give a list of functions, even if it is only one")
         self._left = list(hooks)
         self._running: anyio.Event | None = None
         self._task = 0
