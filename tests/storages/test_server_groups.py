@@ -24,10 +24,10 @@ from test_group_commit import (
     together,
 )
 
-from anysaga._records import EntryKind
+from anysaga._records import MAX_CONTEXT_BYTES, Claim, EntryKind
 from anysaga.storages import SQLAlchemyStorage
 from anysaga.storages.sql._at_once import AtOnce, Written
-from anysaga.testing._storage._harness import created, entry, write
+from anysaga.testing._storage._harness import created, entry, new_saga, write
 
 __all__ = [
     "commits",
@@ -95,6 +95,19 @@ async def test_a_saga_that_begins_and_a_write_are_one_message_each(
             patch.setattr(psycopg.RawCursor, "execute", listen)
             await storage.record(write(await created(storage), entry(2, EntryKind.DONE)))
     assert said == ["WITH", "WITH"]
+
+
+async def test_a_batch_may_be_larger_than_what_mysql_takes_at_once(server_of: Callable[[str], Server]) -> None:
+    """A server that reads a longer statement breaks the connection; and would again when the same is sent again."""
+    large = f'"{"x" * (MAX_CONTEXT_BYTES - 2)}"'
+    names = [f"saga-{number}" for number in range(128)]
+    async with server_of("pymysql").new_storage() as storage:
+        await storage.find()
+        claims = await together(storage, *(partial(storage.create, new_saga(name, context=large)) for name in names))
+        assert {type(claim) for claim in claims} == {Claim}
+        writes = [write(claim, entry(2, EntryKind.DONE, context=large)) for claim in claims if isinstance(claim, Claim)]
+        moments = await together(storage, *(partial(storage.record, each) for each in writes))
+        assert {type(moment) for moment in moments} == {int}
 
 
 async def test_what_json_cannot_say_is_stored_nevertheless(on_postgres: SQLAlchemyStorage) -> None:

@@ -11,9 +11,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from anysaga._errors import StorageUnavailable
+from anysaga.storages.sql._prepared import CursorWire, Wire
 from anysaga.storages.sql._server import READ_ONLY, ServerDatabase, driver_of, shut_down
 
 _LOCK = "anysaga tables"
+_LONGEST = 2**18
+"""Characters, of which each takes up to four bytes: the server takes no more at once than `max_allowed_packet`."""
 
 
 class MySQLDatabase(ServerDatabase):
@@ -72,6 +75,9 @@ class MySQLDatabase(ServerDatabase):
         driver = driver_of(connection)
         driver._read_timeout = driver._write_timeout = None
         return connection
+
+    def wire(self, connection: sa.Connection) -> Wire:
+        return CursorWire(driver_of(connection).cursor, longest=_LONGEST)
 
     def break_off(self, driver: Any) -> None:
         end = driver._sock

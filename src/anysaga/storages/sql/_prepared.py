@@ -5,6 +5,7 @@ What every saga needs goes to the driver itself: SQLAlchemy's own execution cost
 
 from __future__ import annotations
 
+import math
 import re
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +28,11 @@ Command = tuple[str, Any]
 class Wire(Protocol):
     """A driver's connection, as far as prepared statements use it. Raises the driver's own errors."""
 
+    @property
+    def longest(self) -> float:
+        """How many characters of values a statement with several rows may have at most."""
+        ...
+
     def fetch(self, text: str, values: Any, /) -> Sequence[Sequence[Any]]:
         """Execute a query, and return all its rows."""
         ...
@@ -43,8 +49,9 @@ class Wire(Protocol):
 class CursorWire:
     """Any driver that speaks the DBAPI, and what SQLAlchemy makes to look like one."""
 
-    def __init__(self, cursor: Callable[[], Any]) -> None:
+    def __init__(self, cursor: Callable[[], Any], *, longest: float = math.inf) -> None:
         self._cursor = cursor
+        self.longest = longest
 
     def fetch(self, text: str, values: Any, /) -> Sequence[Sequence[Any]]:
         cursor = self._cursor()
@@ -138,11 +145,14 @@ class Bulk(Prepared):
     def commands(self, connection: sa.Connection, rows: Iterable[Row]) -> list[Command]:
         self._compiled(connection)
         values = list(map(self._values, rows))
+        longest = wire_of(connection).longest
         commands: list[Command] = []
         done = 0
         while done < len(values):
             # A power of two at a time, so that few texts are prepared.
             size = min(1 << (len(values) - done).bit_length() - 1, _MOST_VALUES // len(self._names))
+            while size > 1 and longest < math.inf and _characters(values[done : done + size]) > longest:
+                size //= 2
             commands.append((self._text_for(size), tuple(chain.from_iterable(values[done : done + size]))))
             done += size
         return commands
@@ -157,6 +167,10 @@ class Bulk(Prepared):
             text = _NUMBERED.sub(lambda _: f"${next(numbers)}", f"{before}{word}{rows}{after}")
             self._texts[size] = text
         return text
+
+
+def _characters(rows: Iterable[tuple[Any, ...]]) -> int:
+    return sum(len(value) for row in rows for value in row if isinstance(value, str))
 
 
 def literal(number: int) -> sa.ColumnElement[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -147,6 +148,8 @@ class SQLiteDatabase(Database):
 
 class _AiosqliteWire:
     """aiosqlite itself: SQLAlchemy's cursors cross threads four times for a statement, and this once."""
+
+    longest = math.inf
 
     def __init__(self, connection: sa.Connection) -> None:
         dialect: Any = connection.dialect
