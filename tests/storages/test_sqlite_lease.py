@@ -14,12 +14,12 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from anysaga._errors import SagaAlreadyRunning, StaleFence
+from anysaga._errors import SagaAlreadyRunning, StaleFence, StorageUnavailable
 from anysaga._hosting import Waker
 from anysaga._records import Claim, EntryKind, SagaState
 from anysaga.storages import SQLAlchemyStorage
 from anysaga.storages._clock import ManualClock
-from anysaga.storages._lease import Basket, Owner
+from anysaga.storages._lease import Basket, Errand, Owner
 from anysaga.storages.sql._jobs import Job
 from anysaga.testing._storage._harness import created, entry, write
 
@@ -220,6 +220,25 @@ async def test_the_heartbeat_thread_beats_by_itself(tmp_path: Path, monkeypatch:
         await created(storage)
         with anyio.fail_after(30):
             await beaten.wait()
+
+
+async def test_what_failed_waits_for_the_next_beat(storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a store that does not answer would be asked as often as the machine can, by every process."""
+    claim = await created(storage)
+    lease, run_errand = storage._lease, storage._core.run_errand
+    lease._errands.get_nowait()  # that something is held: the thread would know it by now
+
+    def fail(errand: Errand) -> None:
+        raise StorageUnavailable("the store", "it does not answer")
+
+    monkeypatch.setattr(storage._core, "run_errand", fail)
+    wait = await anyio.to_thread.run_sync(lease.turn, claim)
+    assert wait is not None
+    assert wait > 0
+    assert lease._errands.empty()  # which the thread waits at
+    monkeypatch.setattr(storage._core, "run_errand", run_errand)
+    assert await anyio.to_thread.run_sync(lease.turn, None) is None
+    assert (await storage.load("saga-1")).summary.owner is None
 
 
 def heartbeats() -> set[threading.Thread]:

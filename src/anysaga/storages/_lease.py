@@ -10,6 +10,7 @@ import queue
 import threading
 import uuid
 import weakref
+from collections import deque
 from collections.abc import Iterable
 from typing import Final, Protocol, TypeAlias
 
@@ -81,6 +82,7 @@ class Lease:
         self._lock = threading.Lock()
         self._owner = Owner()
         self._errands: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._kept: deque[Errand] = deque()  # apart, since they would wake who waits at the queue
         self._thread: threading.Thread | None = None
         self._idle = True
 
@@ -156,6 +158,7 @@ class Lease:
 
     def beat(self) -> None:
         """Renew the lease if anything is held, and run the errands. Raises `StorageError`; what failed stays queued."""
+        self._take_errands()
         owner = self._owner
         if owner.claims:
             self._renew(owner)
@@ -190,6 +193,7 @@ class Lease:
         """One turn of the heartbeat thread. Returns the seconds to wait for the next, None for until poked."""
         if errand is not _POKE and errand is not None:
             self._errands.put(errand)
+        self._take_errands()
         owner = self._owner
         try:
             if owner.claims and (owner.renewed is None or self._age(owner) >= self.interval):
@@ -206,16 +210,24 @@ class Lease:
         if keeper is not None and not keeper.renew(owner):
             self.bury(owner)
 
-    def _run_errands(self) -> None:
+    def _take_errands(self) -> None:
         for _ in range(self._errands.qsize()):
             try:
                 errand = self._errands.get_nowait()
             except queue.Empty:
                 return
             if isinstance(errand, Errand):
-                self._run_errand(errand)
+                self._kept.append(errand)
             else:
                 self._errands.put(errand)  # meant for the thread
+
+    def _run_errands(self) -> None:
+        for _ in range(len(self._kept)):
+            try:
+                errand = self._kept.popleft()
+            except IndexError:
+                return
+            self._run_errand(errand)
 
     def _run_errand(self, errand: Errand) -> None:
         keeper = self._keeper()
@@ -226,7 +238,7 @@ class Lease:
         except CorruptRecord:
             return
         except StorageError:
-            self._errands.put(errand)
+            self._kept.append(errand)
             raise
         except AnysagaError:
             return  # not eligible any more: the contract says to forget it
