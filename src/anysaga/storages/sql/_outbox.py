@@ -68,7 +68,7 @@ class OutboxRows:
     ) -> list[Delivery]:
         """Take the first event of each saga that is due, the longest due first."""
         values = {"b_destination": destination, "b_now": now, "b_limit": max(limit, 0)}
-        rows = connection.execute(self._due, values).all()
+        rows = self._first(connection, destination, connection.execute(self._due, values).all())
         until = now + microseconds(seconds)
         taken = [{**_key(row.saga_id, destination, row.position), "b_due": until} for row in rows]
         run_together(connection, (self._take, sorted(taken, key=_order)))
@@ -111,6 +111,17 @@ class OutboxRows:
         oldest = 0.0 if waiting is None else max(now - waiting.oldest, 0) / 1_000_000
         return OutboxLag(0 if waiting is None else waiting.number, 0 if dead is None else dead.number, oldest)
 
+    def _first(self, connection: sa.Connection, destination: str, rows: Sequence[Any]) -> list[Any]:
+        """Those of these rows, now that they are locked, which no earlier event of their saga goes before.
+
+        MySQL locks rows as they are, while what it asks of others is as old as the query.
+        """
+        if not rows:
+            return []
+        values = {"b_destination": destination, "b_ids": sorted({row.saga_id for row in rows})}
+        first = {row.saga_id: row.position for row in connection.execute(self._heads, values)}
+        return [row for row in rows if row.position == first[row.saga_id]]
+
     def _build_lease(self, table: sa.Table, key: Sequence[sa.ColumnElement[bool]]) -> None:
         earlier = table.alias("earlier")
         goes_before = sa.exists(sa.literal_column("1")).where(
@@ -129,6 +140,15 @@ class OutboxRows:
             )
             .order_by(table.c.due_at, table.c.saga_id)
             .limit(b("b_limit", type_=sa.Integer))
+        )
+        self._heads = (
+            sa.select(table.c.saga_id, sa.func.min(table.c.position).label("position"))
+            .where(
+                table.c.saga_id.in_(b("b_ids", expanding=True)),
+                table.c.destination == b("b_destination"),
+                table.c.state != HELD,
+            )
+            .group_by(table.c.saga_id)
         )
         self._due = self._looked_for.with_for_update(skip_locked=True)
         one: sa.ColumnElement[int] = literal(1)
