@@ -248,6 +248,7 @@ def _refuse_in_loop(caller: str) -> None:
     instead = {
         "run_saga()": "await saga.run(context)",
         "run_worker()": "await SagaWorker(...).run()",
+        "BlockingMediator": "async with mediator",
         "iter_saga()": "async with saga.transaction(context) as transaction",
     }
     raise BlockingCallInLoop(caller, instead.get(caller, "await saga.run(context)"))

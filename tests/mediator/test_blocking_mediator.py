@@ -102,5 +102,5 @@ def test_it_is_used_inside_its_block_and_entered_once(did: list[str]) -> None:
 
 @pytest.mark.anyio
 async def test_it_is_refused_in_a_running_loop(did: list[str]) -> None:
-    with pytest.raises(BlockingCallInLoop):
+    with pytest.raises(BlockingCallInLoop, match="async with mediator"):
         mediator_of(Leg("a", did)).__enter__()
