@@ -174,7 +174,8 @@ MESSAGES: list[tuple[Exception, str]] = [
         StrayCancellation("step 'ChargePayment' of saga 'order' (order-17)"),
         (
             "step 'ChargePayment' of saga 'order' (order-17) ended with a cancellation, though nobody cancelled it: "
-            "a task or a future that it awaited was cancelled. Catch that where it is awaited, or do not cancel it"
+            "a task or a future that it awaited was cancelled, or the very task that it runs in. Catch that where it "
+            "is awaited, or do not cancel it"
         ),
     ),
     (

@@ -23,6 +23,7 @@ from anysaga import (
     Saga,
     SagaMap,
     SagaMediator,
+    SagaResult,
     SagaState,
     SagaWorker,
     StepCall,
@@ -231,9 +232,7 @@ async def test_of_a_handler_it_is_a_failure_of_that_handler(storage: MemoryStora
 
 
 async def cancel_own_task(_: object) -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    task.cancel()
+    cancel_this_task()
     await anyio.lowlevel.checkpoint()
 
 
@@ -255,6 +254,22 @@ async def test_a_step_that_cancels_its_task_ends_no_mediator(storage: MemoryStor
             await mediator.run(Journey(), saga_id="j")
         assert (await mediator.resume("j")).state is SagaState.COMPLETED
         await told.wait()
+
+
+async def test_a_step_that_cancels_its_task_ends_no_worker(storage: MemoryStorage, did: list[str]) -> None:
+    """The saga is given back, and taken up again as the others are."""
+    saga = saga_of(storage, Leg("a", did, act=once(cancel_own_task)))
+    await saga.submit(Journey(), saga_id="j")
+    ended: list[str] = []
+
+    def tell(result: SagaResult[Any]) -> None:
+        ended.append(result.saga_id)
+        worker.drain()
+
+    worker = SagaWorker([saga], storage=storage, poll=0.01, on_result=tell)
+    with anyio.fail_after(30):
+        await worker.run()
+    assert ended == ["j"]
 
 
 async def test_a_handler_that_cancels_its_task_has_failed_alone(storage: MemoryStorage, did: list[str]) -> None:

@@ -148,10 +148,13 @@ class Recovery:
     async def finish_or_log(
         self, claim: Claim, limiter: AbstractAsyncContextManager[object] | None = None
     ) -> SagaResult[Any] | None:
-        """The same as `finish`, for sagas that must not stop each other: what it raises is logged. None then."""
+        """The same as `finish`, for sagas that must not stop each other: what it raises is logged. None then.
+
+        To be called in a task of its own, which is cancelled by scopes alone.
+        """
         saga_id = claim.record.summary.saga_id
         try:
-            with refusing_strays(f"saga {claim.record.summary.name!r} ({saga_id})"):
+            with refusing_strays(f"saga {claim.record.summary.name!r} ({saga_id})", ours=True):
                 return await self.finish(claim, limiter)
         except (StaleFence, SagaAlreadyRunning, SagaNotFound) as error:
             logger.info("saga %s is somebody else's now: %s", saga_id, error)

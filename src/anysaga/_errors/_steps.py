@@ -142,7 +142,7 @@ class StrayCancellation(AnysagaError):
     def __str__(self) -> str:
         return (
             f"{self.where} ended with a cancellation, though nobody cancelled it: a task or a future that it awaited "
-            "was cancelled. Catch that where it is awaited, or do not cancel it"
+            "was cancelled, or the very task that it runs in. Catch that where it is awaited, or do not cancel it"
         )
 
 
