@@ -155,6 +155,10 @@ async def invoke_plain(method: Callable[[Any], Any], context: Any, current: Curr
     """Call a plain function in a worker thread. Raises what it raises, and a `Fate` after a cancellation."""
     run = await in_step_thread(method, context, current, grace)
     if run.cancelled is not None:
+        if inspect.isawaitable(run.value):  # it returned before its work was done
+            if inspect.iscoroutine(run.value):
+                run.value.close()
+            raise run.cancelled
         raise _fate_of(run)
     if run.error is not None:
         raise run.error
