@@ -295,6 +295,40 @@ async def test_a_scope_is_open_for_one_event_and_then_closed(storage: Storage) -
     assert (len(ledger.done), ledger.closed) == (2, 2)
 
 
+@pytest.mark.parametrize("stopped_by", ["its time limit", "the relay"])
+async def test_a_scope_is_closed_although_its_handler_was_stopped(storage: Storage, stopped_by: str) -> None:
+    """Closing may wait, as that of a connection does."""
+    ledger, began = Ledger(), anyio.Event()
+
+    class Hangs(EventHandler[Paid]):
+        async def handle(self, event: Paid) -> None:
+            began.set()
+            await anyio.sleep_forever()
+
+    class Container:
+        @asynccontextmanager
+        async def scope(self) -> AsyncIterator[Container]:
+            try:
+                yield self
+            finally:
+                await anyio.lowlevel.checkpoint()
+                ledger.closed += 1
+
+        async def get(self, wanted: type, /) -> object:
+            return Hangs()
+
+    events = EventMap(publish=False).bind(Paid, Hangs)
+    await run(storage, "a", events=events)
+    limit = 0.01 if stopped_by == "its time limit" else 600.0
+    relay = EventRelay(storage, events=events, container=Container(), handler_timeout=limit)  # type: ignore[arg-type]  # as one
+    if stopped_by == "its time limit":
+        await relay.deliver_due()
+    else:
+        async with running(relay):
+            await began.wait()
+    assert ledger.closed == 1
+
+
 async def test_a_handler_that_fails_gets_its_event_again_and_no_other_handler_does(storage: Storage) -> None:
     done: list[str] = []
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
+from types import TracebackType
 from typing import Any
 
-from anyio import CapacityLimiter, create_task_group, fail_after, get_cancelled_exc_class
+from anyio import CapacityLimiter, create_task_group, fail_after, get_cancelled_exc_class, move_on_after
 from attrs import define
 
 from anysaga._cancellations import NATIVE_IS_OWN, asks_to_end, is_cancelled, refusing_strays
@@ -17,9 +20,14 @@ from anysaga._hosting import in_thread
 from anysaga._outbox import Delivery, Message
 from anysaga._snapshot import error_in_words
 from anysaga._wiring import wire
-from anysaga.abc import Container
+from anysaga.abc import Container, Scope
 
 from ._lane import Failure, Results
+
+logger = logging.getLogger("anysaga.containers")
+
+_CLOSING = 5.0
+"""Seconds that a scope may take to close; within what a lease has to spare."""
 
 _MESSAGE: ContextVar[Message] = ContextVar("anysaga_current_message")
 
@@ -33,6 +41,24 @@ def current_message() -> Message:
         return _MESSAGE.get()
     except LookupError:
         raise NoCurrentMessage from None
+
+
+@define(eq=False, repr=False)
+class _ClosedAnyway:
+    """A container's scope that is closed also when its handler was cancelled: what it holds must not stay open."""
+
+    manager: AbstractAsyncContextManager[Scope]
+
+    async def __aenter__(self) -> Scope:
+        return await self.manager.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with move_on_after(_CLOSING, shield=True) as limit:
+            await self.manager.__aexit__(kind, error, traceback)
+        if limit.cancelled_caught:
+            logger.error("the scope of a handler was not closed within %g s", _CLOSING)
 
 
 @define(eq=False, repr=False)
@@ -83,7 +109,7 @@ class Handling:
         if not isinstance(handler, type):
             await self._invoke(handler, event)
             return
-        async with self.container.scope() as scope:
+        async with _ClosedAnyway(self.container.scope()) as scope:
             made: EventHandler[Any] = await wire(handler, scope)
             await self._invoke(made.handle, event)
 
