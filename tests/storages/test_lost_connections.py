@@ -173,6 +173,25 @@ async def test_a_saga_that_was_created_unheard_is_free_for_others(
             await created(other)
 
 
+async def test_a_saga_that_is_created_unheard_and_late_is_free_for_others(
+    server: Server, storage: SQLAlchemyStorage, proxy: TcpProxy
+) -> None:
+    """What was sent may be on its way for longer than anybody listens, and is not there when it is looked for."""
+    await created(storage, "saga-0")
+    proxy.cut_at(COMMIT)
+    _cool(storage)
+    with pytest.raises(StorageUnavailable):
+        await created(storage)
+    storage._lease.beat()
+    sagas = server.tables.sagas
+    late = sa.select(sa.literal("saga-1"), *(column for column in sagas.c if column.name != "id"))
+    with server.engine.begin() as connection:
+        connection.execute(sa.insert(sagas).from_select(sagas.c.keys(), late))
+    storage._lease.beat()
+    async with server.twin() as other:
+        assert (await other.claim("saga-1")).fence == 2
+
+
 async def test_a_claim_that_was_committed_unheard_is_given_back(
     server: Server, storage: SQLAlchemyStorage, proxy: TcpProxy
 ) -> None:

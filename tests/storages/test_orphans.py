@@ -11,8 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 from anysaga._errors import StorageUnavailable
+from anysaga._records import Claim
 from anysaga.storages import SQLAlchemyStorage
-from anysaga.storages._lease import Orphan
+from anysaga.storages._clock import ManualClock
+from anysaga.storages._lease import Basket, Orphan, Owner
 from anysaga.testing._storage._harness import created, freed, new_saga
 
 pytestmark = pytest.mark.anyio
@@ -79,3 +81,31 @@ async def test_what_is_held_after_all_is_kept(storage: SQLAlchemyStorage) -> Non
     await anyio.to_thread.run_sync(core.run_errand, Orphan("saga-1", orphan.fence, core.lease.owner.id))
     assert (await storage.load("saga-1")).summary.owner is not None
     await storage.confirm(claim)
+
+
+async def test_what_is_claimed_and_not_told_yet_is_kept(
+    storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An orphan of the same fence is looked for just between the commit and the answer."""
+    await freed(storage, "saga-1")
+    core, hold = storage._core, storage._core.lease.hold
+
+    def look_first(owner: Owner, claims: list[Claim], basket: Basket) -> None:
+        core.run_errand(Orphan("saga-1", 2, owner.id))
+        hold(owner, claims, basket)
+
+    monkeypatch.setattr(core.lease, "hold", look_first)
+    claim = await storage.claim("saga-1")
+    assert (claim.fence, (await storage.load("saga-1")).summary.owner is None) == (2, False)
+
+
+async def test_an_orphan_is_looked_for_as_long_as_a_lease(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with SQLAlchemyStorage(tmp_path / "orders.db", lease=30.0, clock=clock) as storage:
+        await storage.find()
+        lease = storage._lease
+        lease.stop()
+        lease.look_for(Orphan("saga-1", 1, lease.owner.id))
+        assert await anyio.to_thread.run_sync(lease.turn, None) == 10.0
+        clock.advance(30.0)
+        assert await anyio.to_thread.run_sync(lease.turn, None) is None

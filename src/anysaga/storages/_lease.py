@@ -6,6 +6,7 @@ Knows no database: a `Keeper` renews the lease and carries out errands, each in 
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import threading
 import uuid
@@ -14,7 +15,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final, Protocol, TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from anysaga._errors import AnysagaError, CorruptRecord, StorageError
 from anysaga._records import Claim, Write
@@ -52,11 +53,15 @@ class Basket:
 
 @frozen
 class Orphan:
-    """A saga that may belong to an owner who does not know of it: the answer to the claim was lost."""
+    """A saga that may belong to an owner who does not know of it: the answer to the claim was lost.
+
+    The claim itself may still be on its way, so it is looked for again at each beat until the moment `until`.
+    """
 
     saga_id: str
     fence: int
     owner: str
+    until: float = field(default=-math.inf, eq=False)
 
 
 Errand: TypeAlias = Write | Claim | Orphan
@@ -85,6 +90,8 @@ class Lease:
         self._kept: deque[Errand] = deque()  # apart, since they would wake who waits at the queue
         self._thread: threading.Thread | None = None
         self._idle = True
+        self.taking: set[Orphan] = set()
+        """Claims that are about to be committed, and not held yet."""
 
     @property
     def owner(self) -> Owner:
@@ -132,10 +139,10 @@ class Lease:
             return self._owner.claims.pop(saga_id)
 
     def knows(self, orphan: Orphan) -> bool:
-        """Whether the claim on this saga is held after all."""
+        """Whether the claim on this saga is held after all, or about to be."""
         with self._lock:
             claim = self._owner.claims.get(orphan.saga_id)
-            return claim is not None and claim.fence == orphan.fence
+            return orphan in self.taking or (claim is not None and claim.fence == orphan.fence)
 
     def held(self) -> list[Claim]:
         """The claims that are kept alive at the moment."""
@@ -155,6 +162,10 @@ class Lease:
     def defer(self, errand: Errand) -> None:
         """Leave an errand to the heartbeat. Takes no lock of Python's, so finalizers may call it."""
         self._errands.put(errand)
+
+    def look_for(self, orphan: Orphan) -> None:
+        """Have an orphan disowned, though it may come late."""
+        self.defer(evolve(orphan, until=self._clock.monotonic() + self.span))
 
     def beat(self) -> None:
         """Renew the lease if anything is held, and run the errands. Raises `StorageError`; what failed stays queued."""
@@ -203,7 +214,9 @@ class Lease:
             return self.interval / 4
         with self._lock:
             self._idle = not self._owner.claims
-        return None if self._idle else max(self.interval - self._age(self._owner), 0.0)
+        if self._idle:
+            return self.interval if self._kept else None
+        return max(self.interval - self._age(self._owner), 0.0)
 
     def _renew(self, owner: Owner) -> None:
         keeper = self._keeper()
@@ -242,6 +255,8 @@ class Lease:
             raise
         except AnysagaError:
             return  # not eligible any more: the contract says to forget it
+        if isinstance(errand, Orphan) and self._clock.monotonic() < errand.until:
+            self._kept.append(errand)
 
     def _age(self, owner: Owner) -> float:
         return 0.0 if owner.renewed is None else self._clock.monotonic() - owner.renewed

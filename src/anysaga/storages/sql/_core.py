@@ -121,22 +121,26 @@ class Core:
         taken: list[Orphan] = []
 
         def transaction(connection: sa.Connection) -> tuple[Owner, float | None, list[Claim]]:
+            self.lease.taking.difference_update(taken)
             now = self.database.now(connection)
             owner, renewed = self._ownership.secure(connection, now)
             claims = operation(connection, owner.id, now)
             taken[:] = [Orphan(claim.record.summary.saga_id, claim.fence, owner.id) for claim in claims]
+            self.lease.taking.update(taken)
             return owner, renewed, claims
 
         try:
             owner, renewed, claims = self.writer.run(transaction)
+            if renewed is not None:
+                owner.renewed = renewed
+            if claims:
+                self.lease.hold(owner, claims, basket)
         except StorageError:
             for orphan in taken:  # the commit may have taken effect though its answer was lost
-                self.lease.defer(orphan)
+                self.lease.look_for(orphan)
             raise
-        if renewed is not None:
-            owner.renewed = renewed
-        if claims:
-            self.lease.hold(owner, claims, basket)
+        finally:
+            self.lease.taking.difference_update(taken)
 
     def read(self, operation: Callable[[sa.Connection], _T]) -> _T:
         """Run an operation that writes nothing, on a snapshot."""

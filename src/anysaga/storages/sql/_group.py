@@ -145,7 +145,7 @@ class Group:
         """A commit may have taken effect though its answer was lost: then we own sagas that nobody here drives."""
         lease = self._ownership.lease
         for job in _only(Creation, [slot.work for slot in slots]):
-            lease.defer(Orphan(job.new.saga_id, 1, lease.owner.id))
+            lease.look_for(Orphan(job.new.saga_id, 1, lease.owner.id))
 
     def _commit(self, slots: Sequence[Slot[Job]], *, hopeful: bool) -> None:
         self._open()
