@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import sessionmaker
 
 from anysaga._errors import InvalidArgument, MissingDriver, StorageRefused
 from anysaga.storages import SQLAlchemyStorage
@@ -102,6 +103,14 @@ def test_an_engine_of_another_loop_is_refused() -> None:
     for address in (engine, engine.sync_engine):
         with pytest.raises(StorageRefused, match="give its URL instead"):
             SQLAlchemyStorage(address)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [None, sessionmaker(), b"orders.db", 5], ids=lambda one: type(one).__name__)
+def test_what_is_no_address_is_refused_with_what_is(given: object) -> None:
+    """Such as the session factory that other libraries want."""
+    words = f"{type(given).__name__} is none: give a URL, the path of a SQLite file, or an Engine"
+    with pytest.raises(StorageRefused, match=words):
+        SQLAlchemyStorage(given)  # type: ignore[arg-type]  # what is refused
 
 
 @pytest.mark.parametrize(

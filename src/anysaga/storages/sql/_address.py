@@ -54,9 +54,12 @@ def engine_of(address: str | os.PathLike[str] | sa.URL | sa.Engine, *, connect_l
     return sa.create_engine(url, connect_args=arguments, poolclass=sa.NullPool)
 
 
-def _url_of(address: str | os.PathLike[str] | sa.URL) -> sa.URL:
+def _url_of(address: object) -> sa.URL:
     if isinstance(address, sa.URL):
         return address
+    if not isinstance(address, str | os.PathLike):
+        problem = f"{type(address).__name__} is none: give a URL, the path of a SQLite file, or an Engine"
+        raise StorageRefused("at the given address", problem)
     text = os.fspath(address)
     if isinstance(address, os.PathLike) or "://" not in text:
         return sa.URL.create("sqlite", database=text)
