@@ -279,6 +279,16 @@ class TestRefused:
             await Saga[Order](name="order", storage=storage, steps=steps).run(Order())
         assert (attempts, undone) == ([1], [Outcome.UNKNOWN])
 
+    @pytest.mark.parametrize(
+        "event", [{"number": 1}, "paid", ("paid", 1), Paid], ids=["dict", "text", "tuple", "class"]
+    )
+    async def test_an_event_is_of_a_class_with_fields(self, storage: Storage, event: object) -> None:
+        """All events are told apart by the names of their classes, and "dict" would be one of them."""
+        steps = [step("Pay", lambda _: current_step().record(event))]
+        with pytest.raises(NotStorable, match="is neither an attrs class nor a dataclass"):
+            await Saga[Order](name="order", storage=storage, steps=steps).run(Order())
+        assert await waiting(storage) == []
+
     async def test_a_step_that_overlooks_it_fails_all_the_same(self, storage: Storage) -> None:
         def act(order: Order) -> None:
             paid(order)

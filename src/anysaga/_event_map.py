@@ -7,9 +7,9 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 from attrs import define, frozen
 
-from anysaga._errors import InvalidArgument
+from anysaga._errors import InvalidArgument, NotStorable
 from anysaga._records import MAX_DESTINATION
-from anysaga._snapshot import Codec, codec_for
+from anysaga._snapshot import Codec, codec_for, has_fields
 
 EventT = TypeVar("EventT")
 
@@ -151,4 +151,8 @@ def _binding(event: type, name: str | None, *, is_published: bool) -> Binding:
     if not isinstance(event, type):
         raise InvalidArgument("event", event, "give an attrs class or a dataclass")
     name = name or event.__name__
+    if not has_fields(event):
+        raise NotStorable(
+            f"the event {name}", "it is neither an attrs class nor a dataclass, whose name says what happened"
+        )
     return Binding(name, codec_for(event, where=f"the event {name}"), {}, is_published)
