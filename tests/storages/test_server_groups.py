@@ -24,6 +24,7 @@ from test_group_commit import (
     together,
 )
 
+from anysaga._errors import NotStorable
 from anysaga._records import MAX_CONTEXT_BYTES, Claim, EntryKind
 from anysaga.storages import SQLAlchemyStorage
 from anysaga.storages.sql._at_once import AtOnce, Written
@@ -114,6 +115,30 @@ async def test_what_json_cannot_say_is_stored_nevertheless(on_postgres: SQLAlche
     claim = await created(on_postgres)
     await on_postgres.record(write(claim, entry(2, EntryKind.DONE, duration=math.inf)))
     assert (await on_postgres.load("saga-1")).entries[-1].duration == math.inf
+
+
+@pytest.mark.parametrize(
+    ("driver", "bad"),
+    [("psycopg", {"response": '"\0"'}), ("asyncpg", {"response": '"\0"'}), ("pymysql", {"duration": math.inf})],
+)
+async def test_what_the_server_cannot_keep_is_not_storable_and_fails_its_saga_alone(
+    server_of: Callable[[str], Server], driver: str, bad: dict[str, Any]
+) -> None:
+    """Also where the driver refuses it without a code of the server."""
+    async with server_of(driver).new_storage() as storage:
+        good, other = await created(storage, "good"), await created(storage, "other")
+        writes = [write(good, entry(2, EntryKind.DONE)), write(other, entry(2, EntryKind.DONE, **bad))]
+        results = await together(storage, *(partial(storage.record, each) for each in writes))
+    assert [type(result) for result in results] == [int, NotStorable]
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+async def test_a_text_that_no_server_keeps_is_no_fault_of_the_server(
+    server_of: Callable[[str], Server], driver: str
+) -> None:
+    async with server_of(driver).new_storage() as storage:
+        with pytest.raises(NotStorable):
+            await storage.load("saga\0")
 
 
 async def test_psycopg_begins_each_transaction_once(server_of: Callable[[str], Server]) -> None:

@@ -38,8 +38,8 @@ class MySQLDatabase(ServerDatabase):
         "1836": READ_ONLY,
     }
     read_only = re.compile("1290|1792|1836")
-    faults_of_rows = re.compile("1062|1205|1213|1020|1264|1366|1406|1153|1118")
-    misfits = re.compile("1264|1366|1406|1153|1118")
+    misfits = re.compile("1264|1366|1406|1153|1118|.* can not be used with MySQL")  # PyMySQL of NaN, without a code
+    faults_of_rows = re.compile(f"1062|1205|1213|1020|{misfits.pattern}")
 
     @contextmanager
     def alone(self, connection: sa.Connection) -> Iterator[None]:

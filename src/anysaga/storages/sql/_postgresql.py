@@ -17,9 +17,10 @@ from anysaga.storages.sql._server import READ_ONLY, ServerDatabase, driver_of, s
 
 _NOW = "anysaga.now"
 _LOCK = crc32(b"anysaga tables")
-_AT_CONNECT = {  # codes are lost while a connection is made
+_WITHOUT_CODE = {  # while a connection is made codes are lost, and the driver itself gives none
     re.compile("authentication failed|no pg_hba.conf entry|role .* does not exist"): "28P01",
     re.compile("database .* does not exist"): "3D000",
+    re.compile("cannot contain NUL"): "22021",
 }
 
 
@@ -146,7 +147,7 @@ class PostgreSQLDatabase(ServerDatabase):
         if code:
             return str(code)
         text = str(error)
-        return next((code for pattern, code in _AT_CONNECT.items() if pattern.search(text)), "")
+        return next((code for pattern, code in _WITHOUT_CODE.items() if pattern.search(text)), "")
 
     def is_open(self, driver: Any) -> bool:
         if self._engine.dialect.is_async:
