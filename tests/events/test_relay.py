@@ -311,7 +311,7 @@ async def test_a_scope_is_closed_although_its_handler_was_stopped(storage: Stora
             try:
                 yield self
             finally:
-                await anyio.lowlevel.checkpoint()
+                await anyio.lowlevel.checkpoint()  # noqa: ASYNC102 - that the relay shields it is tested here
                 ledger.closed += 1
 
         async def get(self, wanted: type, /) -> object:
