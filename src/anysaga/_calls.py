@@ -16,6 +16,7 @@ from anysaga._cancellations import asks_to_end, is_cancelled
 from anysaga._current import CurrentStep
 from anysaga._definition import is_async
 from anysaga._errors import StrayCancellation
+from anysaga._shield import run_shielded
 from anysaga._threads import ThreadRun, in_step_thread
 
 
@@ -149,6 +150,27 @@ async def call(
         return Ended(how, error=error, duration=duration, cancelled=error if how is How.CANCELLED else None)
     finally:
         error = None  # its traceback holds this frame: together they would wait for the garbage collector
+
+
+async def call_sparing(
+    gives_up: Callable[[], bool],
+    method: Callable[[Any], Any],
+    context: Any,
+    current: CurrentStep,
+    scope: CancelScope | Unlimited,
+    *,
+    grace: float,
+    native_before: int,
+) -> Ended:
+    """As `call`, for a worker that is asked to stop: it waits for the act for its grace, unless `gives_up`."""
+    ended: Ended | None = None
+
+    async def work() -> None:
+        nonlocal ended
+        ended = await call(method, context, current, scope, grace=grace, native_before=native_before)
+
+    await run_shielded(work, grace, ask=gives_up)
+    return ended or Ended(How.CANCELLED)
 
 
 async def invoke_plain(method: Callable[[Any], Any], context: Any, current: CurrentStep, grace: float) -> Any:

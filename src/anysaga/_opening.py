@@ -13,7 +13,6 @@ from anysaga._driver import Driver
 from anysaga._errors import (
     AnysagaError,
     NotReadable,
-    NotStorable,
     OperationRefused,
     SagaAbandoned,
     SagaCompensated,
@@ -24,12 +23,12 @@ from anysaga._folding import apply
 from anysaga._journal import Journal
 from anysaga._live_context import LiveContext
 from anysaga._progress import Progress
-from anysaga._records import MAX_CLAIMS, Claim, Entry, EntryKind, NewSaga, SagaRecord, SagaState
+from anysaga._records import MAX_CLAIMS, Claim, EntryKind, SagaRecord, SagaState
 from anysaga._results import SagaResult, StepResult
 from anysaga._run import Run
-from anysaga._snapshot import digest
 from anysaga._step import Step
 from anysaga._stepping import Stepping
+from anysaga._submitting import new_saga, refuse_other_payload
 from anysaga.abc import Storage
 
 
@@ -100,21 +99,6 @@ async def adopt(
     raise SagaParked(definition.name, claim.record.summary.saga_id, "", problem)
 
 
-async def submit_saga(definition: Definition, storage: Storage, context: Any, saga_id: str) -> None:
-    """Store a saga that nobody drives yet: whoever looks for due sagas finds it.
-
-    Does nothing if it was submitted or started before. Raises `SagaMismatch` if that was with another context.
-    """
-    text = LiveContext(definition, context).encode()
-    new = _new_saga(definition, saga_id, text, SagaState.PENDING)
-    with CancelScope(shield=True):
-        claim = await storage.create(new)
-        if claim is not None:
-            await storage.release(claim)
-            return
-    refuse_other_payload(definition, await storage.load(saga_id), context)
-
-
 def fold(definition: Definition, record: SagaRecord, fence: int) -> Progress:
     """The progress that a stored log tells, for the owner with this fence. Raises `NotReadable`."""
     progress = Progress(definition, base=record.context, current=record.context, fence=fence)
@@ -157,7 +141,7 @@ async def _start(
     driver.plan_first()
     for note in notes:
         journal.note(EntryKind.NOTE, error=note)
-    new = _new_saga(definition, saga_id, text, progress.state, *journal.pending)
+    new = new_saga(definition, saga_id, text, progress.state, *journal.pending)
     claim: Claim | None = None
     if storage.waits:
         with CancelScope(shield=True):
@@ -169,20 +153,6 @@ async def _start(
     journal.began(claim)
     driver.claimed()
     return Opened(definition, saga_id, progress, live, driver)
-
-
-def _new_saga(definition: Definition, saga_id: str, text: str, state: SagaState, *entries: Entry) -> NewSaga:
-    return NewSaga(
-        saga_id,
-        definition.name,
-        definition.version,
-        definition.outline,
-        digest(text),
-        text,
-        state,
-        definition.timeout,
-        entries,
-    )
 
 
 async def _reopen(
@@ -266,27 +236,6 @@ def _live_context(definition: Definition, text: str, context: Any) -> LiveContex
         return LiveContext(definition, value, equals=text)
     definition.codec.restore(context, text, where=definition.context_name)
     return LiveContext(definition, context, equals=text)
-
-
-def refuse_other_payload(definition: Definition, record: SagaRecord, context: Any) -> None:
-    """Raise `SagaMismatch` if what is stored was started by another saga, or with another context than this one."""
-    summary = record.summary
-    if summary.name != definition.name:
-        raise SagaMismatch(summary.saga_id, f"it belongs to a saga {summary.name!r}, not {definition.name!r}")
-    if context is None or summary.version != definition.version:
-        return
-    text = definition.codec.encode(context, where=definition.context_name)
-    if digest(text) != record.digest and not _reads_as(definition, record.context, text):
-        raise SagaMismatch(summary.saga_id, f"a saga {summary.name!r} was started under it with another context")
-
-
-def _reads_as(definition: Definition, stored: str, text: str) -> bool:
-    """Whether a stored context is the same as `text` to the code as it is now: a field added since has its default."""
-    where = definition.context_name
-    try:
-        return definition.codec.encode(definition.codec.decode(stored, where=where), where=where) == text
-    except (NotReadable, NotStorable):
-        return False
 
 
 def _misfit(definition: Definition, claim: Claim) -> str | None:

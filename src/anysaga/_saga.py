@@ -19,10 +19,10 @@ from anysaga._errors import InvalidArgument
 from anysaga._event_map import EventMap
 from anysaga._generics import arguments_of
 from anysaga._middleware import Middleware, checked_middlewares
-from anysaga._opening import submit_saga
 from anysaga._records import MAX_SAGA_ID
 from anysaga._results import SagaResult
 from anysaga._retry import Retry
+from anysaga._submitting import submit_saga
 from anysaga._transaction import SagaTransaction
 from anysaga._wiring import GivenContainer, container_of
 from anysaga.abc import CircuitStore, Container, Storage

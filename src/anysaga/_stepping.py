@@ -10,7 +10,7 @@ from typing import Any
 from anyio import CancelScope, current_time
 from attrs import define, evolve, field
 
-from anysaga._calls import UNLIMITED, Ended, How, Unlimited, call
+from anysaga._calls import UNLIMITED, Ended, How, call, call_sparing
 from anysaga._cancellations import native_cancellations
 from anysaga._current import CurrentStep, key_of
 from anysaga._decisions import Back, Compensate
@@ -31,7 +31,6 @@ from anysaga._nodes import Leaf
 from anysaga._progress import clashes_at
 from anysaga._records import MAX_EVENTS, Claim, EntryKind, Outcome, StoredEvent
 from anysaga._run import Run
-from anysaga._shield import run_shielded
 from anysaga._step import Step
 from anysaga.abc import CircuitStore, Outbox
 
@@ -221,7 +220,7 @@ class Stepping:
         progress = self.journal.progress
         make = call
         if self.run.spares and not progress.goes_back(leaf):
-            make = partial(_spared, partial(progress.goes_back, leaf))
+            make = partial(call_sparing, partial(progress.goes_back, leaf))
         self.run.in_call[leaf.path] = scope
         self.context.touched()
         return make(
@@ -292,27 +291,6 @@ class Stepping:
         ):
             return SagaTimeout(saga, saga_id, self.definition.timeout)
         return StepTimeout(saga, saga_id, leaf.name, leaf.timeout or 0.0)
-
-
-async def _spared(
-    gives_up: Callable[[], bool],
-    method: Callable[[Any], Any],
-    context: Any,
-    current: CurrentStep,
-    scope: CancelScope | Unlimited,
-    *,
-    grace: float,
-    native_before: int,
-) -> Ended:
-    """As `call`, for a worker that is asked to stop: it waits for the act for its grace, unless `gives_up`."""
-    ended: Ended | None = None
-
-    async def work() -> None:
-        nonlocal ended
-        ended = await call(method, context, current, scope, grace=grace, native_before=native_before)
-
-    await run_shielded(work, grace, ask=gives_up)
-    return ended or Ended(How.CANCELLED)
 
 
 class _SaysNothing(BaseException):

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 from anysaga._errors import InvalidArgument, MissingPackage, SagaMismatch, SagaNotFound
 from anysaga._live_context import LiveContext
-from anysaga._opening import refuse_other_payload
 from anysaga._records import SagaRecord
 from anysaga._saga import checked_id, new_id
+from anysaga._submitting import refuse_other_payload
 from anysaga.integrations._progress_events import BEFORE_ALL, start_event
 from anysaga.mediator import SagaMediator
 

@@ -1,0 +1,65 @@
+"""How a saga enters a store, and whether one that is there already is the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anyio import CancelScope
+
+from anysaga._definition import Definition
+from anysaga._errors import NotReadable, NotStorable, SagaMismatch
+from anysaga._live_context import LiveContext
+from anysaga._records import Entry, NewSaga, SagaRecord, SagaState
+from anysaga._snapshot import digest
+from anysaga.abc import Storage
+
+
+async def submit_saga(definition: Definition, storage: Storage, context: Any, saga_id: str) -> None:
+    """Store a saga that nobody drives yet: whoever looks for due sagas finds it.
+
+    Does nothing if it was submitted or started before. Raises `SagaMismatch` if that was with another context.
+    """
+    text = LiveContext(definition, context).encode()
+    new = new_saga(definition, saga_id, text, SagaState.PENDING)
+    with CancelScope(shield=True):
+        claim = await storage.create(new)
+        if claim is not None:
+            await storage.release(claim)
+            return
+    refuse_other_payload(definition, await storage.load(saga_id), context)
+
+
+def new_saga(definition: Definition, saga_id: str, text: str, state: SagaState, *entries: Entry) -> NewSaga:
+    """What is stored of a saga when it begins, with its context as text."""
+    return NewSaga(
+        saga_id,
+        definition.name,
+        definition.version,
+        definition.outline,
+        digest(text),
+        text,
+        state,
+        definition.timeout,
+        entries,
+    )
+
+
+def refuse_other_payload(definition: Definition, record: SagaRecord, context: Any) -> None:
+    """Raise `SagaMismatch` if what is stored was started by another saga, or with another context than this one."""
+    summary = record.summary
+    if summary.name != definition.name:
+        raise SagaMismatch(summary.saga_id, f"it belongs to a saga {summary.name!r}, not {definition.name!r}")
+    if context is None or summary.version != definition.version:
+        return
+    text = definition.codec.encode(context, where=definition.context_name)
+    if digest(text) != record.digest and not _reads_as(definition, record.context, text):
+        raise SagaMismatch(summary.saga_id, f"a saga {summary.name!r} was started under it with another context")
+
+
+def _reads_as(definition: Definition, stored: str, text: str) -> bool:
+    """Whether a stored context is the same as `text` to the code as it is now: a field added since has its default."""
+    where = definition.context_name
+    try:
+        return definition.codec.encode(definition.codec.decode(stored, where=where), where=where) == text
+    except (NotReadable, NotStorable):
+        return False
