@@ -57,6 +57,8 @@ class Driver:
 
     journal: Journal
     stepping: Stepping
+    has_ended: bool = field(default=False, init=False)
+    """Whether the end of the saga, or that it is parked, is durable: `progress` runs ahead of the store."""
     _over: bool = field(default=False, init=False)
     _lane: Lane = field(init=False)
 
@@ -282,7 +284,7 @@ class Driver:
     async def _end(self) -> None:
         if self.journal.pending or not self.journal.closed:
             await self.journal.commit()
-        self._over = True
+        self._over = self.has_ended = True
 
 
 def _take_turns() -> Awaitable[None]:

@@ -232,5 +232,5 @@ class Recovery:
                 if self.stops():
                     await driver.suspend()
         except BaseException as error:  # noqa: ASYNC103 - the result says it
-            if asks_to_end(error) or not opened.progress.state.is_end:
+            if asks_to_end(error) or driver is None or not driver.has_ended:
                 raise

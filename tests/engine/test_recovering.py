@@ -1,0 +1,34 @@
+"""What recovery says of the sagas that it finishes."""
+
+from __future__ import annotations
+
+import pytest
+from tours import Tour, TourSaga
+
+from anysaga import SagaState, StaleFence, StorageUnavailable, recover, recover_saga
+from anysaga.abc import Storage, Write
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(("fail", "end"), [("", SagaState.COMPLETED), ("museum clean", SagaState.COMPENSATED)])
+@pytest.mark.parametrize("fault", [StorageUnavailable("orders.db", "it is away"), StaleFence("t", 2)], ids=type)
+async def test_an_end_that_was_not_stored_is_no_result(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, fail: str, end: SagaState, fault: Exception
+) -> None:
+    """What recovery returns is durable: a saga whose last write failed goes on later, perhaps to another end."""
+    await TourSaga(storage=storage).submit(Tour(fail), saga_id="t")
+    record = storage.record
+
+    async def fails_at_the_end(write: Write) -> int:
+        if write.state is end:
+            raise fault
+        return await record(write)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(storage, "record", fails_at_the_end)
+        patched.setattr("anysaga._journal.RESEND_PAUSES", ())
+        assert await recover([TourSaga], storage=storage, limit=1) == []
+    assert not (await storage.load("t")).summary.state.is_end
+    if isinstance(fault, StorageUnavailable):
+        assert (await recover_saga(TourSaga, "t", storage=storage)).state is end
