@@ -18,7 +18,7 @@ from shapes import Address, Card, Cash, Colour, Node, Page, Payment, Rights, Siz
 
 from anysaga._errors import NotReadable, NotStorable
 from anysaga._records import MAX_CONTEXT_BYTES, MAX_NESTING
-from anysaga._snapshot import Codec, codec_for
+from anysaga._snapshot import Codec, codec_for, secret
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -119,6 +119,25 @@ def test_a_subclass_that_is_not_decorated_itself_is_refused(kind: Any, where: st
     with pytest.raises(NotStorable) as caught:
         codec_for(kind, where="it")
     assert (caught.value.where, decorator in caught.value.reason) == (where, True)
+
+
+@dataclass
+class SecretInDataclass:
+    name: str
+    password: str = secret()
+
+
+@dataclass
+class DefaultInDataclass:
+    password: str = secret(default="")
+
+
+@pytest.mark.parametrize("kind", [SecretInDataclass, DefaultInDataclass, list[SecretInDataclass]])
+def test_a_field_of_attrs_in_a_dataclass_is_refused(kind: Any) -> None:
+    """There it is no field but a default, and each repr and error would show the secret."""
+    with pytest.raises(NotStorable, match=r"Annotated\[..., secret\]") as caught:
+        codec_for(kind, where="it")
+    assert caught.value.where.endswith(".password")
 
 
 def test_a_subclass_that_adds_no_field_needs_no_decorator() -> None:

@@ -28,6 +28,12 @@ AT_RUN_TIME = (
     "is not known at run time: import it outside of `if TYPE_CHECKING:`, and define it at the top level of its module"
 )
 
+_OF_ATTRS = type(attrs.field())
+_MADE_FOR_ATTRS = (
+    "it is declared with a field of attrs, which a dataclass takes for a default: write @define above the class, "
+    "or use dataclasses.field(), which for a secret is `Annotated[..., secret] = field(repr=False)`"
+)
+
 
 @attrs.frozen
 class Field:
@@ -79,6 +85,7 @@ def fields_of(kind: Any) -> tuple[Field, ...]:
     if attrs.has(cls):
         found = [(a.name, a.type, _attrs_default(a), a.metadata) for a in attrs.fields(cls)]
     elif has_fields(cls):
+        _refuse_fields_of_attrs(cls)
         found = [(f.name, f.type, _dataclass_default(f), f.metadata) for f in dataclasses.fields(cls)]
     else:
         found = [(name, None, None, {}) for name in (cls.__annotations__ if is_typeddict(cls) else cls._fields)]
@@ -100,6 +107,13 @@ def _refuse_undecorated(cls: Any) -> None:
         decorator = "@define" if attrs.has(cls) else "@dataclass"
         problem = f"only a base of {cls.__name__} is decorated: write {decorator} above {cls.__name__}, too"
         raise Misfit(problem, f".{own}" if own else "")
+
+
+def _refuse_fields_of_attrs(cls: Any) -> None:
+    """Raise `Misfit` for ``secret()`` and its like in a dataclass: it would be a default there, and hide nothing."""
+    wrong = next((f.name for f in dataclasses.fields(cls) if isinstance(f.default, _OF_ATTRS)), None)
+    if wrong is not None:
+        raise Misfit(_MADE_FOR_ATTRS, f".{wrong}")
 
 
 def hidden_state(cls: type, fields: Iterable[Field]) -> tuple[str, ...]:
