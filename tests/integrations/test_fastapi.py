@@ -221,6 +221,22 @@ async def test_a_last_event_id_of_somebody_else_begins_at_the_start(number: str,
     assert sent.body.startswith(b'id: 0\ndata: {"type":"start"')
 
 
+@pytest.mark.parametrize("path", ["/journeys/j", "/journeys/j/watch"])
+async def test_a_last_event_id_beyond_the_log_begins_at_the_start(
+    server: str, closed_storage: Storage, did: list[str], path: str
+) -> None:
+    """It is of an earlier saga that had this id. Both while the saga goes on, and after its end."""
+    began, ends, deed = gate()
+    app = app_of(mediator_of(closed_storage, Leg("a", did), Leg("b", did, act=deed)))
+    async with served(app, server) as url:
+        async with EventSource(f"{url}/journeys/j"):
+            await began.wait()
+        async with EventSource(url + path, "50") as source:
+            ends.set()
+            assert words_of(await source.rest()) == ["start", "a", "b", "end"]
+        assert words_of(await all_events(url + path, "50")) == ["start", "a", "b", "end"]
+
+
 async def test_a_failing_saga_tells_its_compensation_and_then_its_error(
     server: str, closed_storage: Storage, did: list[str]
 ) -> None:

@@ -99,6 +99,8 @@ async def saga_events(
     record = await _stored(mediator, identity)
     if record is None and (context is None or seen > 0):
         raise HTTPException(404, str(SagaNotFound(identity)))
+    if record is not None and seen > record.summary.seq:
+        seen = BEFORE_ALL  # it speaks of another log: an earlier saga of this id, or none at all
     if context is not None:
         _refuse(mediator, context, record)
     if record is not None and record.summary.state.is_end:
