@@ -232,6 +232,7 @@ async def test_a_publisher_is_closed_though_its_mediator_was_cancelled(storage: 
 
     class Hangs(Saga[Journey]):
         steps = (Wait,)
+        grace = 0.01
 
     with anyio.CancelScope() as scope:
         async with made(storage, Hangs, Ledger(), publisher=broker) as mediator, anyio.create_task_group() as group:

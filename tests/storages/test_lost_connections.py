@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -52,10 +53,20 @@ def _place(url: sa.URL) -> tuple[str, int] | str:
 
 @pytest.fixture
 async def storage(server: Server, tables: None, proxy: TcpProxy) -> AsyncIterator[SQLAlchemyStorage]:
-    async with _store(server, proxy) as storage:
+    storage = _store(server, proxy)
+    await _open(storage)
+    async with storage:
         storage._lease.stop()
         yield storage
         proxy.come_back()
+
+
+async def _open(storage: SQLAlchemyStorage) -> None:
+    """Open a store; again where a busy machine takes longer than its limits, which are short here."""
+    with anyio.fail_after(60):
+        while True:
+            with suppress(StorageUnavailable):
+                return await storage.open()
 
 
 def _store(server: Server, proxy: TcpProxy) -> SQLAlchemyStorage:
