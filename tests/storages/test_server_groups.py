@@ -101,7 +101,7 @@ async def test_a_saga_that_begins_and_a_write_are_one_message_each(
 async def test_a_batch_may_be_larger_than_what_mysql_takes_at_once(server_of: Callable[[str], Server]) -> None:
     """A server that reads a longer statement breaks the connection; and would again when the same is sent again."""
     large = f'"{"x" * (MAX_CONTEXT_BYTES - 2)}"'
-    names = [f"saga-{number}" for number in range(72)]  # 18 MiB, where the server's limit is 16
+    names = [f"saga-{number}" for number in range(132)]  # of 256 KiB; the limit is 16 MiB
     async with server_of("pymysql").new_storage() as storage:
         await storage.find()
         claims = await together(storage, *(partial(storage.create, new_saga(name, context=large)) for name in names))
