@@ -22,13 +22,15 @@ class BlockingMediator:
     Ctrl-C in a call is a disconnect, as a cancellation is. Leaving the block drains; a second Ctrl-C lets go at once,
     and recovery finishes. `backend` is the event loop: "asyncio" or "trio".
 
-    Raises `BlockingCallInLoop` inside a running event loop.
+    Raises `InvalidArgument` for what is no `SagaMediator`, `BlockingCallInLoop` inside a running event loop.
 
         with BlockingMediator(SagaMediator(sagas, storage=storage)) as mediator:
             result = mediator.run(order, saga_id="order-17")
     """
 
     def __init__(self, mediator: SagaMediator, *, backend: str = "asyncio") -> None:
+        if not isinstance(mediator, SagaMediator):
+            raise InvalidArgument("mediator", mediator, "give a SagaMediator, as in SagaMediator(sagas)")
         self._mediator = mediator
         self._runner = BlockingRunner(backend=backend, _caller="BlockingMediator")
         self._open: AbstractContextManager[SagaMediator] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 from journeys import Journey, Leg, PlainLeg, raises, saga_of
@@ -98,6 +99,12 @@ def test_it_is_used_inside_its_block_and_entered_once(did: list[str]) -> None:
         mediator.run(Journey())
     with mediator, pytest.raises(InvalidArgument):
         mediator.__enter__()
+
+
+@pytest.mark.parametrize("given", [SagaMap(), SagaMediator, None], ids=["map", "class", "none"])
+def test_what_is_no_mediator_is_refused_where_it_is_given(given: Any) -> None:
+    with pytest.raises(InvalidArgument, match="give a SagaMediator"):
+        BlockingMediator(given)
 
 
 @pytest.mark.anyio
