@@ -221,7 +221,7 @@ class BlockingRunner:
             return made_saga(saga, storage=self.storage, container=self._container)
         if self._given is None and self._container is None:
             return saga
-        return saga.moved_to(self.storage, self._container)
+        return saga.moved_to(saga.storage if self._given is None else self.storage, self._container)
 
     def _call(self, function: Callable[[], Awaitable[_T]], grace: float) -> _T:
         _refuse_in_loop(self._caller)

@@ -131,6 +131,12 @@ def test_run_saga_keeps_its_saga_in_the_file(tmp_path: Path, backend: str) -> No
     assert run_saga(TourSaga, saga_id="t", storage=f"sqlite:///{file}")[Hotel].response == "hotel booked"
 
 
+def test_a_saga_that_is_given_a_container_alone_stays_in_its_storage() -> None:
+    storage = MemoryStorage()
+    run_saga(TourSaga(storage=storage), Tour(), saga_id="t", container={})
+    assert run_saga(TourSaga(storage=storage), saga_id="t").state is SagaState.COMPLETED
+
+
 def test_run_saga_raises_the_steps_own_error() -> None:
     with pytest.raises(ConnectionError):
         run_saga(TourSaga, Tour("train dirty"))
