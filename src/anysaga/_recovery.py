@@ -76,6 +76,8 @@ async def recover(
 ) -> list[SagaResult[Any]]:
     """Finish all interrupted sagas of these definitions whose owner is gone and that are due. Returns their results.
 
+    `container` makes the steps of all of them; without it each saga has its own.
+
     At most `limit` sagas in all, `concurrency` at once. A saga that cannot be decoded, or does not fit its definition,
     is parked; one that fails in another way is logged and tried again by a later call. Neither stops the others. Call
     it at start-up and now and then. Raises `StorageError` if the store cannot hand out sagas, once those that it had
@@ -123,7 +125,7 @@ class Recovery:
     """
 
     storage: Storage
-    container: Container
+    containers: dict[Definition, Container]
     definitions: list[Definition]
     middlewares: dict[Definition, tuple[Middleware, ...]]
     stops: Callable[[], bool] = lambda: False
@@ -133,9 +135,10 @@ class Recovery:
         cls, sagas: Iterable[Saga[Any] | type[Saga[Any]]], storage: Storage | None, container: Containers | None
     ) -> Recovery:
         made = made_sagas(sagas)
+        shared = None if container is None else container_of(container)
         return cls(
             storage=checked_storage(storage) if storage is not None else made[0].storage,
-            container=container_of(container) if container is not None else made[0].container,
+            containers={saga.definition: saga.container if shared is None else shared for saga in made},
             definitions=[saga.definition for saga in made],
             middlewares={saga.definition: saga._middlewares for saga in made},
         )
@@ -189,7 +192,7 @@ class Recovery:
         middlewares = self.middlewares[definition]
         notes = tuple(entry.error or "" for entry in record.entries if entry.kind is EntryKind.NOTE)
         saga_id = record.summary.saga_id
-        return SagaScope(definition, self.container, saga_id, middlewares, recovers=True, notes=notes)
+        return SagaScope(definition, self.containers[definition], saga_id, middlewares, recovers=True, notes=notes)
 
     async def _give_back(self, claim: Claim, error: BaseException) -> None:
         """Nothing was driven: somebody else may, later if the fault may last."""

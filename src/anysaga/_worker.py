@@ -33,7 +33,8 @@ class SagaWorker:
     Run as many workers as you like, in as many processes and on as many machines as reach the storage: each saga is
     driven by one of them at a time. A saga of a worker that died is taken over within the storage's lease and `poll`.
 
-    `concurrency` is how many sagas it drives at once; it never holds more. `poll` is how many seconds pass between two
+    `container` makes the steps of all sagas; without it each has its own. `concurrency` is how many sagas it drives at
+    once; it never holds more. `poll` is how many seconds pass between two
     looks while there is nothing to do. `drain_timeout` is how many seconds running sagas may take to come to the end of
     a step once the worker is told to stop; then they are cancelled, and have their own `grace` to end. `on_result` is
     called, in the loop, with the result of each saga that reached an end here.

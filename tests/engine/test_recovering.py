@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from tours import Tour, TourSaga
 
-from anysaga import SagaState, StaleFence, StorageUnavailable, recover, recover_saga
+from anysaga import Saga, SagaState, StaleFence, Step, StorageUnavailable, recover, recover_saga
 from anysaga.abc import Storage, Write
 
 pytestmark = pytest.mark.anyio
@@ -32,3 +34,33 @@ async def test_an_end_that_was_not_stored_is_no_result(
     assert not (await storage.load("t")).summary.state.is_end
     if isinstance(fault, StorageUnavailable):
         assert (await recover_saga(TourSaga, "t", storage=storage)).state is end
+
+
+class Bank:
+    """What a step needs; there is one for each country."""
+
+    def __init__(self, country: str) -> None:
+        self.country = country
+
+
+class Pay(Step[Tour, str]):
+    read_only = True
+
+    def __init__(self, bank: Bank) -> None:
+        self.bank = bank
+
+    async def act(self, tour: Tour) -> str:
+        return self.bank.country
+
+
+async def test_each_saga_has_its_own_container_unless_one_is_given_for_all(storage: Storage) -> None:
+    """Sagas that were made with containers of their own are recovered with these."""
+    for given, expected in ((None, ["at", "de"]), ({Bank: lambda: Bank("ch")}, ["ch", "ch"])):
+        sagas = [
+            Saga[Tour](name=country, steps=[Pay], storage=storage, container={Bank: partial(Bank, country)})
+            for country in ("at", "de")
+        ]
+        for saga in sagas:
+            await saga.submit(Tour())
+        results = await recover(sagas, storage=storage, container=given)
+        assert sorted(result[Pay].response for result in results) == expected
