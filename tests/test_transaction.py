@@ -137,6 +137,17 @@ async def test_abort_after_the_end_changes_nothing(storage: Storage, did: list[s
     assert did == ["act a"]
 
 
+async def test_abort_after_the_saga_was_given_back_is_refused(storage: Storage, did: list[str]) -> None:
+    """Who asks for an undo is not left to believe that it happened."""
+    saga = saga_of(storage, Leg("a", did), Leg("b", did))
+    async with saga.transaction(Journey(), saga_id="j") as transaction:
+        await anext(transaction)
+        await transaction.suspend()
+        with pytest.raises(TransactionMisused, match="given back"):
+            await transaction.abort()
+    assert (await storage.load("j")).summary.state is SagaState.RUNNING
+
+
 async def test_abort_that_cannot_undo_raises_saga_parked(storage: Storage, did: list[str]) -> None:
     saga = saga_of(storage, Leg("a", did, undo=raises(OSError())), Leg("b", did))
     async with saga.transaction(Journey()) as transaction:

@@ -138,10 +138,12 @@ class SagaTransaction(Generic[ContextT]):
     async def abort(self, reason: str = "aborted on purpose") -> None:
         """Undo the saga. The iteration ends, and leaving ``async with`` is quiet.
 
-        Raises `PivotPassed` after a point of no return, and `SagaParked` if something could not be undone.
+        Raises `PivotPassed` after a point of no return, `SagaParked` if something could not be undone, and
+        `TransactionMisused` if the saga is not ours any more: after `suspend`, say, it is somebody else's to undo.
         """
         driver = self._driver("cannot be aborted")
         if driver is None:
+            self._refuse_if_given_back()
             return
         self._begin_turn()
         try:
@@ -241,6 +243,11 @@ class SagaTransaction(Generic[ContextT]):
         self._busy = False
         if self._left:
             driver.drop()
+
+    def _refuse_if_given_back(self) -> None:
+        driver = self._entered().driver
+        if driver is not None and not driver.has_ended:
+            raise TransactionMisused(self._definition.name, "cannot be aborted once its saga was given back")
 
     def _leave_busy(self, exc: BaseException | None) -> None:
         """Another task is still inside the saga: it is left alone, and its end gives the saga back."""

@@ -164,7 +164,7 @@ class MediatorClosed(AnysagaError, RuntimeError):
 
 @define(slots=False, eq=False, repr=False)
 class TransactionMisused(AnysagaError, RuntimeError):
-    """A saga transaction was used outside its `async with`, twice, or by two tasks at once."""
+    """A saga transaction was used outside its `async with`, twice, by two tasks at once, or too late."""
 
     saga: str
     problem: str
