@@ -6,7 +6,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 
 import anyio
@@ -182,6 +182,27 @@ async def test_a_task_that_is_killed_while_it_waits_leaves_nobody_waiting(anyio_
                 pool.start(job)
             await job.ended.wait()
             assert (job.task is None) is handed
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_task_whose_work_swallowed_that_it_is_killed_ends_with_it(anyio_backend: str) -> None:
+    """Kept, it would hold up `asyncio.run`, which cancels each task once and waits for it."""
+    tasks: list[asyncio.Task[object] | None] = []
+
+    async def swallow() -> None:
+        tasks.append(asyncio.current_task())
+        with suppress(asyncio.CancelledError):  # as the engine does, which notes how a step ended
+            await anyio.sleep_forever()
+
+    async with opened() as pool:
+        killed = Job(swallow)
+        pool.start(killed)
+        await anyio.wait_all_tasks_blocked()
+        assert tasks[0] is not None
+        tasks[0].cancel()
+        await killed.ended.wait()
+        await anyio.wait_all_tasks_blocked()
+        assert tasks[0].done()
 
 
 async def test_who_disconnects_after_the_end_leaves_the_next_saga_alone(
