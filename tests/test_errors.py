@@ -270,7 +270,10 @@ MESSAGES: list[tuple[Exception, str]] = [
     ),
     (
         StorageClosed("sqlite:///orders.db"),
-        "the store sqlite:///orders.db is closed: keep the saga's work inside its `async with`",
+        (
+            "the store sqlite:///orders.db is closed, and does not open again: keep the saga's work inside its "
+            "`async with`, and make another one for what comes later"
+        ),
     ),
     (
         StorageRefused("sqlite://", "its database would be gone with its connection"),

@@ -297,6 +297,18 @@ async def _set_once_drained(mediator: SagaMediator, ends: anyio.Event) -> None:
     ends.set()
 
 
+async def test_a_second_lifespan_of_an_application_is_told_to_take_another_storage(
+    closed_storage: Storage, did: list[str]
+) -> None:
+    """As where two test clients share one: the first lifespan has closed its storage for good."""
+    lifespan = mediator_lifespan(mediator_of(closed_storage, Leg("a", did)))
+    async with lifespan(None):
+        pass
+    with pytest.raises(StorageClosed, match=r"does not open again: .* make another one"):
+        async with lifespan(None):
+            pass
+
+
 async def test_without_the_lifespan_the_error_names_it() -> None:
     app = FastAPI()
 

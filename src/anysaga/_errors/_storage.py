@@ -57,7 +57,10 @@ class StorageClosed(StorageError, RuntimeError):
     store: str
 
     def __str__(self) -> str:
-        return f"the store {self.store} is closed: keep the saga's work inside its `async with`"
+        return (
+            f"the store {self.store} is closed, and does not open again: keep the saga's work inside its `async with`, "
+            "and make another one for what comes later"
+        )
 
 
 @define(slots=False, eq=False, repr=False)

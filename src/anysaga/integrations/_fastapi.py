@@ -33,8 +33,9 @@ def mediator_lifespan(
 
         app = FastAPI(lifespan=mediator_lifespan(mediator))
 
-    At shutdown the mediator drains first; then the storage is closed. In an application with a lifespan of its own,
-    enter this one there, and hand on what it gives:
+    At shutdown the mediator drains first; then the storage is closed, for good: an application that is to live again,
+    in another test for instance, is made again, with a new storage. In an application with a lifespan of its own, enter
+    this one there, and hand on what it gives:
 
         @asynccontextmanager
         async def lifespan(app):
@@ -78,8 +79,8 @@ async def saga_events(
     Each event is JSON with a `type`: `start`, `step`, `compensation`, `error` and `end`. Its id is the number of the
     entry in the saga's stored log, so a client that comes back with ``Last-Event-ID`` (taken from `request`) is told
     exactly the rest, by whichever process has the same store. `poll` is the number of seconds after which the store is
-    asked again where nobody tells: another process drives the saga, or it goes back. `keep_alive` is the number of
-    seconds after which a comment is sent if there is nothing to tell.
+    asked again where nobody tells: another request or process drives the saga, or it goes back. `keep_alive` is the
+    number of seconds after which a comment is sent if there is nothing to tell.
 
     Give the `saga_id` that the client chose, or it cannot come back. A client that has seen the end, or comes back
     without naming a saga, gets 204, which stops an `EventSource`. A saga that is not stored (any more) is 404, what
