@@ -17,6 +17,7 @@ from anysaga._cancellations import asks_to_end, refusing_strays
 from anysaga._definition import Definition
 from anysaga._errors import (
     NotReadable,
+    OperationRefused,
     SagaAlreadyRunning,
     SagaMismatch,
     SagaNotFound,
@@ -61,9 +62,14 @@ async def recover_saga(
     recovery = Recovery.of([saga], storage, container)
     identity = checked_id(saga_id)
     record = await recovery.storage.load(identity)
-    if record.summary.state.is_end:
-        return recovery.stored(record)
-    return await recovery.finish(await recovery.storage.claim(identity))
+    if not record.summary.state.is_end:
+        try:
+            claim = await recovery.storage.claim(identity)
+        except OperationRefused:  # it ended meanwhile
+            record = await recovery.storage.load(identity)  # noqa: ASYNC120 - a cancellation may hide the refusal
+        else:
+            return await recovery.finish(claim)
+    return recovery.stored(record)
 
 
 async def recover(

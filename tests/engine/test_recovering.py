@@ -8,7 +8,7 @@ import pytest
 from tours import Tour, TourSaga
 
 from anysaga import Saga, SagaState, StaleFence, Step, StorageUnavailable, recover, recover_saga
-from anysaga.abc import Storage, Write
+from anysaga.abc import SagaRecord, Storage, Write
 
 pytestmark = pytest.mark.anyio
 
@@ -64,3 +64,21 @@ async def test_each_saga_has_its_own_container_unless_one_is_given_for_all(stora
             await saga.submit(Tour())
         results = await recover(sagas, storage=storage, container=given)
         assert sorted(result[Pay].response for result in results) == expected
+
+
+async def test_a_saga_that_ends_while_it_is_looked_at_is_a_result(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker may finish it between two looks; that is no error of who asked for its end."""
+    saga = TourSaga(storage=storage)
+    await saga.submit(Tour(), saga_id="t")
+    load = storage.load
+
+    async def loads_what_ends_just_then(saga_id: str) -> SagaRecord:
+        record = await load(saga_id)
+        monkeypatch.undo()
+        await saga.run(saga_id=saga_id)
+        return record
+
+    monkeypatch.setattr(storage, "load", loads_what_ends_just_then)
+    assert (await recover_saga(saga, "t")).state is SagaState.COMPLETED
