@@ -89,14 +89,19 @@ async def adopt(
 
     Raises `SagaParked`, after parking it, if the log does not fit the code, cannot be read, or killed its workers.
     """
+    await park_misfit(definition, storage, claim)
+    try:
+        return _take_up(definition, storage, steps, claim, context=context, drains=drains, spares=spares)
+    except NotReadable as error:
+        problem = str(error)
+    raise await _park(definition, storage, claim, problem)
+
+
+async def park_misfit(definition: Definition, storage: Storage, claim: Claim) -> None:
+    """Raise `SagaParked`, after parking it, for a claimed saga of which one sees at once that nobody can drive it."""
     problem = _misfit(definition, claim)
-    if problem is None:
-        try:
-            return _take_up(definition, storage, steps, claim, context=context, drains=drains, spares=spares)
-        except NotReadable as error:
-            problem = str(error)
-    await _park(definition, storage, claim, problem)
-    raise SagaParked(definition.name, claim.record.summary.saga_id, "", problem)
+    if problem is not None:
+        raise await _park(definition, storage, claim, problem)
 
 
 def fold(definition: Definition, record: SagaRecord, fence: int) -> Progress:
@@ -248,7 +253,7 @@ def _misfit(definition: Definition, claim: Claim) -> str | None:
     return None if difference is None else f"its log does not fit the code: {difference}"
 
 
-async def _park(definition: Definition, storage: Storage, claim: Claim, reason: str) -> None:
+async def _park(definition: Definition, storage: Storage, claim: Claim, reason: str) -> SagaParked:
     record = claim.record
     progress = Progress(definition, base=record.context, current=record.context, fence=claim.fence)
     journal = Journal(storage, progress, record.summary.saga_id, claim=claim, seq=record.summary.seq)
@@ -258,6 +263,7 @@ async def _park(definition: Definition, storage: Storage, claim: Claim, reason: 
     except AnysagaError:
         journal.drop()
         raise
+    return SagaParked(definition.name, record.summary.saga_id, "", reason)
 
 
 def _stored_result(opened: Opened, path: str) -> StepResult[Any]:

@@ -26,7 +26,7 @@ from anysaga._errors import (
     StorageError,
 )
 from anysaga._middleware import Middleware
-from anysaga._opening import Opened, adopt, ended, unread_result
+from anysaga._opening import Opened, adopt, ended, park_misfit, unread_result
 from anysaga._records import Claim, EntryKind, SagaRecord, SagaState
 from anysaga._results import SagaResult
 from anysaga._saga import Saga, checked_id, checked_storage, made_sagas
@@ -182,6 +182,8 @@ class Recovery:
             async with limiter or nullcontext():
                 definition = self._definition(claim.record)
                 async with self._scope(definition, claim.record) as scope:
+                    # Before its steps are made: that may be what fails, or what kills the process.
+                    await park_misfit(definition, self.storage, claim)
                     opened = await adopt(definition, self.storage, await scope.steps(), claim, drains=True, spares=True)
                     adopted = True
                     scope.result = opened.result

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from tours import Tour, TourSaga
+from tours import Hotel, Tour, TourSaga
 
-from anysaga import Saga, SagaState, StaleFence, Step, StorageUnavailable, recover, recover_saga
+from anysaga import MemoryStorage, Saga, SagaState, StaleFence, Step, StorageUnavailable, recover, recover_saga
 from anysaga.abc import SagaRecord, Storage, Write
 
 pytestmark = pytest.mark.anyio
@@ -82,3 +82,28 @@ async def test_a_saga_that_ends_while_it_is_looked_at_is_a_result(
 
     monkeypatch.setattr(storage, "load", loads_what_ends_just_then)
     assert (await recover_saga(saga, "t")).state is SagaState.COMPLETED
+
+
+class Broken(Step[Tour]):
+    read_only = True
+
+    def __init__(self) -> None:
+        raise OSError("what it needs is not there")
+
+    async def act(self, tour: Tour) -> None: ...
+
+
+@pytest.mark.parametrize(("begun_with", "claims"), [(Hotel, 0), (Broken, 10)], ids=["changed", "poison"])
+async def test_what_nobody_can_drive_is_parked_though_its_steps_cannot_be_made(
+    begun_with: type[Step[Tour]], claims: int
+) -> None:
+    """To make the steps may be what kills a process; and a saga that is parked needs none of them."""
+    storage = MemoryStorage()
+    await Saga[Tour](name="tour", steps=[begun_with], storage=storage).submit(Tour(), saga_id="t")
+    for _ in range(claims):
+        twin = storage.twin()
+        await twin.claim("t")
+        twin.kill()
+    result = await recover_saga(Saga[Tour](name="tour", steps=[Broken], storage=storage), "t")
+    assert result.state is SagaState.PARKED
+    assert (await storage.load("t")).summary.state is SagaState.PARKED
