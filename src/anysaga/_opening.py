@@ -210,6 +210,8 @@ def _take_up(
     record = claim.record
     saga_id = record.summary.saga_id
     progress = fold(definition, record, claim.fence)
+    for leaf in progress.chosen:  # now, while the saga can be parked: its result has them all
+        leaf.decode_response(progress.of(leaf.path).response)
     live = _live_context(definition, progress.base, context)
     journal = Journal(storage, progress, saga_id, claim=claim, seq=record.summary.seq)
     driver = Driver(journal, Stepping(definition, journal, steps, live, run=Run(drains=drains, spares=spares)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from tours import Hotel, Tour, TourSaga
+from tours import Hotel, Tour, TourSaga, Train
 
-from anysaga import MemoryStorage, Saga, SagaState, StaleFence, Step, StorageUnavailable, recover, recover_saga
+from anysaga import MemoryStorage, Saga, SagaState, StaleFence, Step, StorageUnavailable, recover, recover_saga, retry
 from anysaga.abc import SagaRecord, Storage, Write
 
 pytestmark = pytest.mark.anyio
@@ -107,3 +107,27 @@ async def test_what_nobody_can_drive_is_parked_though_its_steps_cannot_be_made(
     result = await recover_saga(Saga[Tour](name="tour", steps=[Broken], storage=storage), "t")
     assert result.state is SagaState.PARKED
     assert (await storage.load("t")).summary.state is SagaState.PARKED
+
+
+class HotelNumber(Step[Tour, int]):
+    """The step "hotel" as another version of the code has it."""
+
+    name = "hotel"
+
+    async def act(self, tour: Tour) -> int:
+        return 1
+
+    async def compensate(self, tour: Tour) -> None: ...
+
+
+async def test_a_response_that_does_not_fit_its_step_any_more_parks_the_saga(storage: Storage) -> None:
+    """Before anything more is done: the result of a saga has the responses of all its steps."""
+    old = Saga[Tour](name="tour", steps=[Hotel, Train], storage=storage)
+    async with old.transaction(Tour(), saga_id="t") as transaction:
+        await anext(transaction)
+        await transaction.suspend()
+    (result,) = await recover([Saga[Tour](name="tour", steps=[HotelNumber, Train])], storage=storage)
+    assert result.state is SagaState.PARKED
+    assert "the response of step 'hotel'" in (result.reason or "")
+    await retry("t", storage=storage)
+    assert (await recover_saga(old, "t")).state is SagaState.COMPLETED
