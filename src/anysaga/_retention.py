@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from anyio.lowlevel import checkpoint
 
-from anysaga._arguments import check_counts
+from anysaga._arguments import check_counts, is_number
 from anysaga._errors import InvalidArgument
 from anysaga._records import SagaState
 from anysaga.abc import Storage
@@ -30,12 +30,12 @@ async def purge(
         await purge(timedelta(days=30), storage=storage)
     """
     seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
-    if not seconds >= 0:
+    if not is_number(seconds) or not seconds >= 0:
         raise InvalidArgument("older_than", older_than, "it is a timedelta, or a number of seconds, of 0 or more")
     check_counts(batch=batch)
     if not isinstance(storage, Storage):
         raise InvalidArgument("storage", storage, "give the Storage that has the sagas")
-    before = int((time.time() - seconds) * 1_000_000)
+    before = int(max(time.time() - seconds, 0) * 1_000_000)  # nothing is older than that, and it is a stored number
     chosen = frozenset(states)
     for state in chosen:
         if not isinstance(state, SagaState):
