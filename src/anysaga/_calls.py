@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 from time import perf_counter
 from typing import Any
@@ -152,22 +152,13 @@ async def call(
         error = None  # its traceback holds this frame: together they would wait for the garbage collector
 
 
-async def call_sparing(
-    gives_up: Callable[[], bool],
-    method: Callable[[Any], Any],
-    context: Any,
-    current: CurrentStep,
-    scope: CancelScope | Unlimited,
-    *,
-    grace: float,
-    native_before: int,
-) -> Ended:
-    """As `call`, for a worker that is asked to stop: it waits for the act for its grace, unless `gives_up`."""
+async def sparing(calling: Awaitable[Ended], gives_up: Callable[[], bool], grace: float) -> Ended:
+    """Make a `call` for a worker that may be asked to stop: it waits for the act for its grace, unless `gives_up`."""
     ended: Ended | None = None
 
     async def work() -> None:
         nonlocal ended
-        ended = await call(method, context, current, scope, grace=grace, native_before=native_before)
+        ended = await calling
 
     await run_shielded(work, grace, ask=gives_up)
     return ended or Ended(How.CANCELLED)

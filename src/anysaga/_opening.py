@@ -87,9 +87,8 @@ async def adopt(
 ) -> Opened:
     """Take up a claimed saga where its log ends. The stored context wins over the caller's, which is filled in place.
 
-    Raises `SagaParked`, after parking it, if the log does not fit the code, cannot be read, or killed its workers.
+    `park_misfit` has let it pass. Raises `SagaParked`, after parking it, if the log cannot be read.
     """
-    await park_misfit(definition, storage, claim)
     try:
         return _take_up(definition, storage, steps, claim, context=context, drains=drains, spares=spares)
     except NotReadable as error:
@@ -98,7 +97,10 @@ async def adopt(
 
 
 async def park_misfit(definition: Definition, storage: Storage, claim: Claim) -> None:
-    """Raise `SagaParked`, after parking it, for a claimed saga of which one sees at once that nobody can drive it."""
+    """Raise `SagaParked`, after parking it, for a claimed saga of which one sees at once that nobody can drive it.
+
+    Its log does not fit the code, or it killed its workers. To be asked before its steps are made.
+    """
     problem = _misfit(definition, claim)
     if problem is not None:
         raise await _park(definition, storage, claim, problem)
@@ -210,13 +212,14 @@ def _take_up(
     record = claim.record
     saga_id = record.summary.saga_id
     progress = fold(definition, record, claim.fence)
-    for leaf in progress.chosen:  # now, while the saga can be parked: its result has them all
-        leaf.decode_response(progress.of(leaf.path).response)
     live = _live_context(definition, progress.base, context)
     journal = Journal(storage, progress, saga_id, claim=claim, seq=record.summary.seq)
     driver = Driver(journal, Stepping(definition, journal, steps, live, run=Run(drains=drains, spares=spares)))
+    opened = Opened(definition, saga_id, progress, live, driver)
+    for leaf in progress.chosen:  # now, while the saga can be parked: its result has them all
+        driver.stepping.run.results[leaf.path] = _stored_result(opened, leaf.path)
     driver.claimed()
-    return Opened(definition, saga_id, progress, live, driver)
+    return opened
 
 
 async def _adopt_or_drop(
@@ -229,6 +232,7 @@ async def _adopt_or_drop(
     drains: bool,
 ) -> Opened:
     try:
+        await park_misfit(definition, storage, claim)
         return await adopt(definition, storage, steps, claim, context=context, drains=drains)
     except SagaParked:
         raise

@@ -10,7 +10,7 @@ from typing import Any
 from anyio import CancelScope, current_time
 from attrs import define, evolve, field
 
-from anysaga._calls import UNLIMITED, Ended, How, call, call_sparing
+from anysaga._calls import UNLIMITED, Ended, How, call, sparing
 from anysaga._cancellations import native_cancellations
 from anysaga._current import CurrentStep, key_of
 from anysaga._decisions import Back, Compensate
@@ -217,20 +217,20 @@ class Stepping:
     ) -> Awaitable[Ended]:
         limit = deadline if leaf.timeout is None else min(deadline, current_time() + leaf.timeout)
         scope = CancelScope(deadline=limit) if limit != math.inf or self.journal.storage.waits else None
-        progress = self.journal.progress
-        make = call
-        if self.run.spares and not progress.goes_back(leaf):
-            make = partial(call_sparing, partial(progress.goes_back, leaf))
+        progress, grace = self.journal.progress, self.definition.grace
         self.run.in_call[leaf.path] = scope
         self.context.touched()
-        return make(
+        calling = call(
             method,
             self.context.value,
             current,
             scope or UNLIMITED,
-            grace=self.definition.grace,
+            grace=grace,
             native_before=native_cancellations(),
         )
+        if self.run.spares and not progress.goes_back(leaf):
+            return sparing(calling, partial(progress.goes_back, leaf), grace)
+        return calling
 
     async def _call_through(
         self, leaf: Leaf, method: Callable[[Any], Any], current: CurrentStep, deadline: float

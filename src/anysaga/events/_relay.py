@@ -65,8 +65,7 @@ class EventRelay:
     ) -> None:
         if not isinstance(storage, Outbox):
             raise InvalidArgument("storage", storage, "it keeps no events: use SQLAlchemyStorage, or implement Outbox")
-        if publisher is not None and not isinstance(publisher, Publisher):
-            raise InvalidArgument("publisher", publisher, "give a Publisher, such as KafkaPublisher(servers, topic)")
+        check_publisher(publisher)
         check_counts(max_concurrent=max_concurrent)
         check_seconds(handler_timeout=handler_timeout, poll=poll)
         self._outbox: Outbox = storage
@@ -161,6 +160,12 @@ class EventRelay:
 
     def _lane(self, destination: str, send: Send, batch: int, lease: float) -> Lane:
         return Lane(self._outbox, destination, send, batch, lease, self._retry, self._poll)
+
+
+def check_publisher(given: object) -> None:
+    """Raise `InvalidArgument` for what is no `Publisher`, and not None."""
+    if given is not None and not isinstance(given, Publisher):
+        raise InvalidArgument("publisher", given, "give a Publisher, such as KafkaPublisher(servers, topic)")
 
 
 def _targets(maps: Iterable[EventMap]) -> dict[str, Target]:

@@ -17,6 +17,7 @@ from anysaga._results import SagaResult
 from anysaga._saga import Saga, checked_id, new_id
 from anysaga._wiring import GivenContainer
 from anysaga.abc import Publisher, Storage
+from anysaga.events._relay import check_publisher
 from anysaga.mediator._deliveries import Deliveries
 from anysaga.mediator._drive import Drive
 from anysaga.mediator._map import SagaMap
@@ -86,8 +87,7 @@ class SagaMediator:
             raise InvalidArgument("sagas", sagas, "give a SagaMap that binds at least one context to its saga")
         if on_disconnect not in ("continue", "compensate"):
             raise InvalidArgument("on_disconnect", on_disconnect, 'it is "continue" or "compensate"')
-        if publisher is not None and not isinstance(publisher, Publisher):
-            raise InvalidArgument("publisher", publisher, "give a Publisher, such as KafkaPublisher(servers, topic)")
+        check_publisher(publisher)
         check_counts(max_concurrent_event_handlers=max_concurrent_event_handlers)
         check_seconds(drain_timeout=drain_timeout)
         kept = MemoryStorage() if storage is None else storage
