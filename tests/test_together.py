@@ -37,17 +37,21 @@ async def test_a_limit_of_one_keeps_the_order() -> None:
     assert done == [0, 1, 2, 3, 4]
 
 
-async def test_what_comes_after_comes_once_for_each_worker() -> None:
+@pytest.mark.parametrize(("waits", "workers"), [(True, 2), (False, 1)])
+async def test_what_comes_after_comes_once_for_each_worker_that_did_something(*, waits: bool, workers: int) -> None:
+    """One whose work never waits leaves none to the others."""
     after: list[str] = []
 
     async def work(item: int) -> None:
         after.append("work")
+        if waits:
+            await anyio.wait_all_tasks_blocked()
 
     async def settle() -> None:
         after.append("after")
 
     await run_together(range(4), work, limit=2, after=settle)
-    assert after.count("after") == 2
+    assert after.count("after") == workers
     assert after[-1] == "after"
 
 

@@ -92,7 +92,7 @@ class _AroundStep(Step[Any, Any]):
 
     def __init__(self, step: Step[Any, Any], middlewares: list[Middleware], grace: float) -> None:
         self._step = step
-        self._middlewares = middlewares  # the innermost first
+        *self._inner, self._outermost = middlewares  # the innermost first
         self._grace = grace
         self.probe = step.probe  # type: ignore[method-assign]  # called as it is, around no middleware
 
@@ -109,10 +109,10 @@ class _AroundStep(Step[Any, Any]):
         )
         reach = _Reach(method, context, current, self._grace)
         go_on: Callable[[], Awaitable[Any]] = reach
-        for middleware in self._middlewares:
+        for middleware in self._inner:
             go_on = partial(middleware.step, call, go_on)
         try:
-            value = await go_on()
+            value = await self._outermost.step(call, go_on)
         except get_cancelled_exc_class() as cancelled:
             reach.end_cancelled(cancelled)
             raise

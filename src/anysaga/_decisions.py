@@ -115,9 +115,12 @@ def decide(progress: Progress) -> Decision:
 
 def decide_branch(progress: Progress, node: Node) -> Decision | None:
     """What comes next for one branch of a Parallel that goes forward. None: it is done, or goes back as a whole."""
-    if progress.is_done(node) or progress.is_back(node.path):
+    if progress.back and progress.is_back(node.path):
         return None
-    return _forward(progress, node)
+    if isinstance(node, Leaf):  # as `_forward` would say, at half the cost: most branches are single steps
+        step = progress.steps.get(node.path)
+        return None if step is not None and step.outcome is Outcome.DONE else _act(progress, node)
+    return None if progress.is_done(node) else _forward(progress, node)
 
 
 def decide_undo(progress: Progress, node: Node) -> Decision | None:

@@ -47,20 +47,9 @@ class Lane:
     def _progress(self) -> Progress:
         return self.journal.progress
 
-    async def act(self, decision: Act) -> None:
-        """Act once the intent is durable."""
-        if await self.prepare(decision):
-            await self.call(decision)
-
     def is_ready(self, decision: Act) -> bool:
         """Whether there is nothing to prepare. Asked first, since most acts are, and a coroutine costs more."""
         return decision.intent_written and self.stepping.deadline == math.inf and self.journal.is_settled
-
-    async def call(self, decision: Act) -> None:
-        """Call act, and go back at once where no other attempt may follow."""
-        back = await self.stepping.act(decision.leaf, decision.attempt)
-        if back is not None:
-            self.go_back(back.path, back.cause)
 
     async def prepare(self, decision: Act) -> bool:
         """Make the intent of an act durable. False if something else must be decided first."""
@@ -100,10 +89,8 @@ class Lane:
                 self.intend(decision)
 
     async def carry_out(self, decision: Decision) -> None:
-        """Carry out any decision for a way forward."""
+        """Carry out any decision for a way forward but an act."""
         match decision:
-            case Act():
-                await self.act(decision)
             case Probe(leaf):
                 await self._probe(leaf)
             case Back(path, cause):
@@ -198,10 +185,13 @@ class Lane:
         progress, run = self._progress, self.stepping.run
         while not run.parks:
             decision = decide(progress, node)
-            if decision is None or isinstance(decision, Park):
+            if isinstance(decision, Act):
+                if self.is_ready(decision) or await self.prepare(decision):
+                    back = await self.stepping.act(decision.leaf, decision.attempt)
+                    if back is not None:
+                        self.go_back(back.path, back.cause)
+            elif decision is None or isinstance(decision, Park):
                 return
-            if isinstance(decision, Act) and self.is_ready(decision):
-                await self.call(decision)
             else:
                 await carry_out(self, decision)
 

@@ -181,9 +181,10 @@ def clashes_at(progress: Progress, leaf: Leaf, text: str) -> list[str]:
     for above in reversed(leaf.above):
         if above.parallel:
             copy, outer = progress.copies[above.branch], progress.context_at(above.scope)
-            fields = clashes(copy.origin, outer.base, text)
-            if fields:
-                return fields
+            if text != copy.origin:  # a branch that changed nothing clashes with none
+                fields = clashes(copy.origin, outer.base, text)
+                if fields:
+                    return fields
             text = merge(copy.origin, outer.base, text)
         if progress.parts_done.get(above.path, 0) + 1 < above.size:
             return []

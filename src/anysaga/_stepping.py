@@ -64,7 +64,7 @@ class Stepping:
 
     def branch(self, text: str) -> Stepping:
         """The same for a branch of a Parallel: on a context of its own, made from `text`."""
-        value = self.definition.codec.decode(text, where=self.context.where)
+        value = self.definition.codec.decode(text, where=self.definition.context_name)
         context = LiveContext(self.definition, value, equals=text)
         return Stepping(self.definition, self.journal, self.steps, context, self.deadline, self.run)
 

@@ -23,15 +23,17 @@ async def run_together(
 ) -> None:
     """Do `work` for each item, for at most `limit` at once and in their order, and wait for all of them.
 
-    `after` is awaited by each worker that finds nothing more to do. `scopes` gets the scope that cancels the work: what
-    is cancelled by it just ends. An error cancels the rest, and is raised as it is, without a group around it; a lost
-    claim only where there is no other.
+    `after` is awaited by each worker that did something and finds nothing more to do. `scopes` gets the scope that
+    cancels the work: what is cancelled by it just ends. An error cancels the rest, and is raised as it is, without a
+    group around it; a lost claim only where there is no other.
     """
     waiting = deque(items)
     errors: list[BaseException] = []
 
     async def worker() -> None:
         try:
+            if not waiting:  # those before have not waited for anything, and did it all
+                return
             while waiting:
                 await work(waiting.popleft())
             await after()
