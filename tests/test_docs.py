@@ -55,6 +55,13 @@ def test_links_lead_somewhere(page: Path, link: str) -> None:
         assert (page.parent / link).exists()
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_nothing_is_said_twice(page: Path) -> None:
+    """No heading of the first two levels stands twice on a page."""
+    headings = re.findall(r"^##? .+", page.read_text(), re.MULTILINE)
+    assert len(headings) == len(set(headings))
+
+
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
 def test_the_readme_leads_to_every_page(page: Path) -> None:
     """Who begins at the README finds each page of docs/."""
