@@ -312,6 +312,25 @@ async def test_a_fallback_inside_a_group_saves_the_group(storage: Storage, did: 
     assert "undo b" not in did
 
 
+@pytest.mark.parametrize("limit", [None, 1])
+async def test_groups_inside_groups_may_begin_with_nothing_but_groups(
+    storage: Storage, did: list[str], limit: int | None
+) -> None:
+    """No step of the outer ones has begun when the inner ones are taken up, so no branch has a copy yet."""
+    trip = Trip()
+    innermost = Parallel(Book("a", did), Book("b", did))
+    inner = Parallel(Fallback(innermost, Book("never", did)), Book("c", did), limit=1)
+    other = Parallel(Fallback(Parallel(Book("total", did, into="total", act=_total)), Book("no", did)))
+    outer = Parallel(Fallback(inner, Book("nor this", did)), Fallback(other, Book("nor that", did)), limit=limit)
+    result = await trip_of(storage, outer).run(trip)
+    assert result.state is SagaState.COMPLETED
+    assert (trip.seen(), trip.total) == ("abc", 7)
+
+
+async def _total(trip: Trip) -> None:
+    trip.total = 7
+
+
 async def test_retries_inside_a_group_are_each_step_s_own(storage: Storage, did: list[str]) -> None:
     left = [OSError(), OSError()]
 

@@ -119,8 +119,8 @@ class Progress:
         return self.copies[leaf.scope] if leaf.scope else self  # without a call of `context_at`: every step asks it
 
     def context_at(self, scope: str) -> Progress | Copy:
-        """Where the context of a scope is kept: a branch of a Parallel, or the whole saga."""
-        return self.copies[scope] if scope else self
+        """Where the context of a scope is kept: a branch of a Parallel once it has begun, else the whole saga."""
+        return self.copies.get(scope, self)
 
     def goes_back(self, leaf: Leaf) -> bool:
         """Whether a step is below a BACK, so that it does not act any more.
