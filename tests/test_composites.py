@@ -354,12 +354,6 @@ class TestCompiled:
 
         assert {leaf.compensate_retry.attempts for leaf in found} == {7}
 
-    def test_a_step_is_found_by_its_class_wherever_it_stands(self) -> None:
-        leaf = declare(*self.tree).leaf_of(D)
-
-        assert leaf is not None
-        assert leaf.path == "2/primary/2/fallback"
-
     def test_one_composite_may_be_part_of_two_sagas(self) -> None:
         part = Fallback(A, B)
 

@@ -130,19 +130,6 @@ class TestResponse:
 class TestLookup:
     """Finding a step."""
 
-    def test_by_class_name_or_instance(self) -> None:
-        look = Look()
-        definition = compiled(Reserve, look)
-
-        for step in (Look, "Look", look):
-            leaf = definition.leaf_of(step)
-            assert leaf is not None
-            assert leaf.path == "2"
-
-    @pytest.mark.parametrize("other", [Pay, "pay", None, 2])
-    def test_another_is_not_found(self, other: object) -> None:
-        assert compiled(Reserve).leaf_of(other) is None
-
     def test_the_whole_saga_has_no_name_of_a_step(self) -> None:
         assert [compiled().name_at(path) for path in ("2", "", "9")] == ["Look", "", ""]
 

@@ -29,7 +29,6 @@ MARGIN = 5.0
 """Seconds beyond a saga's grace that Ctrl-C waits: for the writes around what is undone."""
 
 StorageLike = Storage | str | os.PathLike[str]
-ContainerLike = GivenContainer
 
 
 def run_saga(
@@ -38,7 +37,7 @@ def run_saga(
     *,
     saga_id: str | uuid.UUID | None = None,
     storage: StorageLike | None = None,
-    container: ContainerLike | None = None,
+    container: GivenContainer | None = None,
     backend: str = "asyncio",
 ) -> SagaResult[ContextT]:
     """Run a saga to its end and return its result: for scripts and other code without an event loop.
@@ -61,7 +60,7 @@ def iter_saga(
     *,
     saga_id: str | uuid.UUID | None = None,
     storage: StorageLike | None = None,
-    container: ContainerLike | None = None,
+    container: GivenContainer | None = None,
     backend: str = "asyncio",
 ) -> SagaIterator[ContextT]:
     """Run a saga step by step from blocking code: an iterator over step results, and a context manager.
@@ -80,7 +79,7 @@ def run_worker(
     sagas: Iterable[Saga[Any] | type[Saga[Any]]],
     *,
     storage: StorageLike,
-    container: ContainerLike | None = None,
+    container: GivenContainer | None = None,
     concurrency: int = 10,
     poll: float = 1.0,
     drain_timeout: float = 20.0,
@@ -132,7 +131,7 @@ class BlockingRunner:
         self,
         *,
         storage: StorageLike | None = None,
-        container: ContainerLike | None = None,
+        container: GivenContainer | None = None,
         backend: str = "asyncio",
         _caller: str = "BlockingRunner",
     ) -> None:

@@ -12,7 +12,6 @@ from attrs import field, frozen
 
 from anysaga._event_map import EventMap
 from anysaga._nodes import Leaf, Node, leaves_of
-from anysaga._records import Outcome
 from anysaga._retry import Retry
 from anysaga._snapshot import Codec
 from anysaga._step import Step
@@ -61,13 +60,6 @@ class Definition:
         """The name of the step at a path; empty for the whole saga."""
         return self.by_path[path].name if path in self.by_path else ""
 
-    def leaf_of(self, step: object) -> Leaf | None:
-        """The place of a step class or step name in this saga, or None."""
-        for leaf in self.leaves:
-            if step in (leaf.name, leaf.type, leaf.step):
-                return leaf
-        return None
-
     def difference(self, name: str, version: int, outline: str) -> str | None:
         """How a stored saga differs from this definition, in words; None if its log fits."""
         if name != self.name:
@@ -101,8 +93,3 @@ def is_async(method: Callable[..., Any]) -> bool:
 @lru_cache(maxsize=4096)
 def _is_coroutine_function(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function)
-
-
-def is_outcome(answer: object) -> bool:
-    """Whether a probe's answer is one."""
-    return isinstance(answer, Outcome)

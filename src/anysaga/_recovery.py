@@ -35,7 +35,6 @@ from anysaga._wiring import GivenContainer, container_of
 from anysaga.abc import Container, Storage
 
 ContextT = TypeVar("ContextT")
-Containers = GivenContainer
 
 logger = logging.getLogger("anysaga.recovery")
 
@@ -48,7 +47,7 @@ async def recover_saga(
     saga_id: str | uuid.UUID,
     *,
     storage: Storage | None = None,
-    container: Containers | None = None,
+    container: GivenContainer | None = None,
 ) -> SagaResult[ContextT]:
     """Finish one interrupted saga, forwards or backwards, wherever it stood. Returns its result.
 
@@ -76,7 +75,7 @@ async def recover(
     sagas: Iterable[Saga[Any] | type[Saga[Any]]],
     *,
     storage: Storage,
-    container: Containers | None = None,
+    container: GivenContainer | None = None,
     limit: int = 100,
     concurrency: int = 10,
 ) -> list[SagaResult[Any]]:
@@ -102,7 +101,7 @@ async def recover(
             async with limiter:
                 free = 1 + int(limiter.available_tokens)
             try:
-                claims = await storage.claim_due(recovery.names, min(limit, free))
+                claims = await recovery.storage.claim_due(recovery.names, min(limit, free))
             except Exception as error:  # noqa: BLE001 - a task group would wrap it; the claimed sagas go on
                 failed = error
                 break
@@ -138,7 +137,7 @@ class Recovery:
 
     @classmethod
     def of(
-        cls, sagas: Iterable[Saga[Any] | type[Saga[Any]]], storage: Storage | None, container: Containers | None
+        cls, sagas: Iterable[Saga[Any] | type[Saga[Any]]], storage: Storage | None, container: GivenContainer | None
     ) -> Recovery:
         made = made_sagas(sagas)
         shared = None if container is None else container_of(container)

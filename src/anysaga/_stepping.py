@@ -14,7 +14,7 @@ from anysaga._calls import UNLIMITED, Ended, How, call, sparing
 from anysaga._cancellations import native_cancellations
 from anysaga._current import CurrentStep, key_of
 from anysaga._decisions import Back, Compensate
-from anysaga._definition import Definition, is_outcome
+from anysaga._definition import Definition
 from anysaga._endings import Endings
 from anysaga._errors import (
     CheckpointRefused,
@@ -143,7 +143,7 @@ class Stepping:
         elif ended.how is not How.RETURNED:
             _raise_again(ended)
         answer, text = ended.value, None
-        if not is_outcome(answer):
+        if not isinstance(answer, Outcome):
             answer, text = Outcome.UNKNOWN, self._why_no_answer(leaf, ended)
         clashing = clashes_at(progress, leaf, progress.context_of(leaf).current) if answer is Outcome.DONE else ()
         if clashing:

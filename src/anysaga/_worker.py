@@ -16,10 +16,11 @@ from anyio.abc import TaskGroup
 from anysaga._arguments import check_counts, check_seconds
 from anysaga._errors import InvalidArgument, StorageClosed, StorageError
 from anysaga._records import Claim
-from anysaga._recovery import Containers, Recovery
+from anysaga._recovery import Recovery
 from anysaga._results import SagaResult
 from anysaga._retry import backed_off
 from anysaga._saga import Saga
+from anysaga._wiring import GivenContainer
 from anysaga.abc import Storage
 
 logger = logging.getLogger("anysaga.worker")
@@ -53,7 +54,7 @@ class SagaWorker:
         sagas: Iterable[Saga[Any] | type[Saga[Any]]],
         *,
         storage: Storage,
-        container: Containers | None = None,
+        container: GivenContainer | None = None,
         concurrency: int = 10,
         poll: float = 1.0,
         drain_timeout: float = 20.0,
@@ -63,7 +64,6 @@ class SagaWorker:
         check_seconds(poll=poll, drain_timeout=drain_timeout)
         self._recovery = Recovery.of(sagas, storage, container)
         self._recovery.stops = lambda: self._drains
-        self._storage = storage
         self._concurrency = concurrency
         self._poll = poll
         self._drain_timeout = drain_timeout
@@ -128,7 +128,7 @@ class SagaWorker:
             claims: list[Claim] = []
             if room:
                 try:
-                    claims = await self._storage.claim_due(self._recovery.names, room)
+                    claims = await self._recovery.storage.claim_due(self._recovery.names, room)
                     failures = 0
                 except StorageClosed as error:
                     self._closed = error

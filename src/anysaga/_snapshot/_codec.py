@@ -19,7 +19,6 @@ from ._text import (
     check_limits,
     dumps_bytes,
     has_odd_characters,
-    loads,
     quick_dumps,
     read_text,
     write_text,
@@ -81,7 +80,7 @@ class Codec(Generic[T]):
         """The value of a JSON text that `encode` wrote. Raises `NotReadable`; imports and calls nothing it names."""
         try:
             if not has_odd_characters(text):
-                value: T = self._read(read_text(text, loads))
+                value: T = self._read(read_text(text))
                 return value
         except Exception:  # noqa: BLE001, S110 - as in `encode`
             pass
@@ -93,7 +92,7 @@ class Codec(Generic[T]):
 
     def _decode_with_care(self, text: str, where: str) -> T:
         try:
-            value: T = self._read_with_care(read_text(text, loads))
+            value: T = self._read_with_care(read_text(text))
         except Exception as error:  # noqa: BLE001 - a property, a default or a hash of the user's may raise anything
             path, reason = _explain(error)
         else:

@@ -49,7 +49,7 @@ def check_limits(text: str, plain: Any) -> None:
         _check_nesting(plain)
 
 
-def read_text(text: str, loads: Any) -> Any:
+def read_text(text: str) -> Any:
     """The plain values of JSON text within the limits, or `Misfit`."""
     check_size(text)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from anysaga._definition import Definition
 from anysaga._nodes import FallbackNode, Leaf, Node, ParallelNode
@@ -19,9 +19,6 @@ from anysaga.diagrams._words import (
     tries,
     undone_nodes,
 )
-
-Calls = Callable[[Leaf], list[str]]
-"""The lines for one step: of its act, or of its undo."""
 
 
 def sequence(definition: Definition) -> str:
