@@ -16,6 +16,7 @@ from anysaga import Saga, SagaState, SQLAlchemyStorage, Step, StorageRefused, re
 from anysaga.abc import Entry, EntryKind, StoredEvent, Write
 from anysaga.storages.sql._schema import MIGRATIONS
 from anysaga.storages.sql._tables import SCHEMA_VERSION, Tables
+from anysaga.storages.sql._verbs import _made
 
 pytestmark = pytest.mark.anyio
 WRITTEN_BEFORE = Path(__file__).parent / "written_before"
@@ -111,6 +112,29 @@ async def test_a_server_with_tables_of_version_1_is_brought_forward(
             assert len(await storage.lease_events("broker", 10, 60)) == 1
     finally:
         server.drop()
+
+
+async def test_tables_that_mysql_gets_later_tell_keys_apart_as_the_others_do(
+    require_service: Callable[[str], str],
+) -> None:
+    server = servers(require_service, "collation")("pymysql")
+    try:
+        server.create()
+        _make_version_1(server)
+        _made.cache_clear()  # as in a process that has created no tables before
+        async with server.twin():
+            pass
+        assert len(_collations(server)) == 1
+    finally:
+        server.drop()
+
+
+def _collations(server: Server) -> set[str]:
+    names = [f"{server.prefix}{name}" for name in ("sagas", "outbox")]
+    columns = sa.table("columns", sa.column("table_name"), sa.column("collation_name"), schema="information_schema")
+    found = sa.select(columns.c.collation_name).where(columns.c.table_name.in_(names))
+    with server.engine.connect() as connection:
+        return {str(name) for name in connection.scalars(found.where(columns.c.collation_name.is_not(None)))}
 
 
 def _make_version_1(server: Server) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -68,9 +68,10 @@ class Database(ABC):
     def alone(self, connection: sa.Connection) -> AbstractContextManager[object]:
         """Keep every other process from changing tables meanwhile. Entered in a transaction that writes."""
 
-    def create_tables(self, connection: sa.Connection, metadata: sa.MetaData) -> None:
-        """Create the tables that are missing."""
-        metadata.create_all(connection)
+    def create_tables(self, connection: sa.Connection, tables: Iterable[sa.Table]) -> None:
+        """Create those of these tables that are missing: not every database undoes it with the transaction."""
+        for table in tables:
+            table.create(connection, checkfirst=True)
 
     @abstractmethod
     def is_clean(self, connection: sa.Connection) -> bool:

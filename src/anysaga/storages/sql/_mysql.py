@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,14 +52,15 @@ class MySQLDatabase(ServerDatabase):
         finally:
             connection.scalar(sa.select(sa.func.release_lock(_LOCK)))
 
-    def create_tables(self, connection: sa.Connection, metadata: sa.MetaData) -> None:
+    def create_tables(self, connection: sa.Connection, tables: Iterable[sa.Table]) -> None:
         dialect: Any = connection.dialect
         # Keys differ if they differ at all, by a space at their end, too: the names of such collations differ.
         collation = "utf8mb4_nopad_bin" if dialect.is_mariadb else "utf8mb4_0900_bin"
-        for table in metadata.tables.values():
+        known = list(tables)
+        for table in known:
             options = table.dialect_options[dialect.name]
             options["engine"], options["charset"], options["collate"] = "InnoDB", "utf8mb4", collation
-        super().create_tables(connection, metadata)
+        super().create_tables(connection, known)
 
     def settings(self, connection: sa.Connection) -> list[str]:
         dialect: Any = connection.dialect

@@ -10,11 +10,11 @@ from anysaga._errors import StorageRefused
 from anysaga.storages.sql._database import Database
 from anysaga.storages.sql._tables import SCHEMA_VERSION, Tables
 
-Migration = Callable[[sa.Connection, Tables], None]
+Migration = Callable[[sa.Connection, Database, Tables], None]
 
 
-def _add_outbox(connection: sa.Connection, tables: Tables) -> None:
-    tables.outbox.create(connection, checkfirst=True)  # not every database undoes it with the transaction
+def _add_outbox(connection: sa.Connection, database: Database, tables: Tables) -> None:
+    database.create_tables(connection, [tables.outbox])
 
 
 MIGRATIONS: Mapping[int, Migration] = {1: _add_outbox}
@@ -52,11 +52,11 @@ def bring_forward(connection: sa.Connection, database: Database, tables: Tables)
 def _bring_forward(connection: sa.Connection, database: Database, tables: Tables, version: int | None) -> None:
     meta = tables.meta
     if version is None:
-        database.create_tables(connection, tables.metadata)
+        database.create_tables(connection, tables.metadata.sorted_tables)
         connection.execute(sa.insert(meta), {"name": _VERSION, "value": SCHEMA_VERSION})
         return
     for older in range(version, SCHEMA_VERSION):
-        MIGRATIONS[older](connection, tables)
+        MIGRATIONS[older](connection, database, tables)
     connection.execute(sa.update(meta).where(meta.c.name == _VERSION).values(value=SCHEMA_VERSION))
 
 
