@@ -132,6 +132,25 @@ async def test_the_limit_of_a_saga_is_ignored_after_a_pivot(did: list[str]) -> N
     assert (await saga.run(saga_id="j")).state is SagaState.COMPLETED
 
 
+async def test_the_limit_of_a_saga_cuts_no_wait_short_after_a_pivot(did: list[str]) -> None:
+    """B6: all attempts would be spent at once."""
+    clock = ManualClock()
+    saga = saga_of(
+        MemoryStorage(clock=clock),
+        Leg("a", did, pivot=True),
+        Leg("b", did, act=raises(OSError()), retry=type(AT_ONCE)(attempts=3, delay=3600.0)),
+        timeout=60.0,
+    )
+    async with saga.transaction(Journey(), saga_id="j") as transaction:
+        await anext(transaction)
+        await transaction.suspend()
+    clock.advance(61)
+    with anyio.move_on_after(0.05) as scope:
+        await recover_saga(saga, "j")
+    assert scope.cancelled_caught
+    assert did == ["act a", "act b"]
+
+
 async def test_the_limit_of_a_saga_does_not_end_a_pivot_that_acts(storage: Storage, did: list[str]) -> None:
     """It would only leave it in doubt."""
     began = anyio.Event()

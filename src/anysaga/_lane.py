@@ -62,7 +62,8 @@ class Lane:
                 await journal.commit()
             return True
         if decision.not_before and decision.not_before > journal.now():
-            await self._pause_until(decision.not_before, self.stepping.deadline)
+            limit = self.stepping.deadline if can_go_back(self._progress) else math.inf
+            await self._pause_until(decision.not_before, limit)
             if self._expired():
                 return False
         if decision.leaf.pivot and journal.pending:
