@@ -11,7 +11,7 @@ import anyio
 import pytest
 from journeys import AT_ONCE, Journey, Leg, PlainLeg, WatchedStorage, fails, hangs, hangs_once, kinds_of, saga_of
 
-from anysaga import MemoryStorage, SagaState, recover_saga
+from anysaga import MemoryStorage, SagaState, current_step, recover_saga
 from anysaga.abc import Storage
 
 pytestmark = pytest.mark.anyio
@@ -310,3 +310,21 @@ async def test_an_owner_that_lost_its_saga_undoes_nothing(did: list[str]) -> Non
         goes_on.set()
     assert ends == ["StaleFence"]
     assert did == ["act a", "act b", "act b"]
+
+
+async def test_a_saga_that_must_wait_for_a_person_does_so_though_its_caller_was_cancelled(
+    storage: Storage, did: list[str], cancelled: Cancelled
+) -> None:
+    """Or it would be ours for as long as this process lives, and nobody could say anything about it."""
+    began, goes_on = anyio.Event(), threading.Event()
+
+    def act(journey: Journey) -> None:
+        anyio.from_thread.run_sync(began.set)
+        while not current_step().cancelled:
+            goes_on.wait(0.01)
+        journey.stops.append(object())  # type: ignore[arg-type]  # so that it cannot be stored
+
+    saga = saga_of(storage, Leg("a", did, pivot=True), PlainLeg("b", did, act=act, retry=AT_ONCE))
+    await cancelled(began, lambda: saga.run(Journey(), saga_id="j"))
+    summary = (await storage.load("j")).summary
+    assert (summary.state, summary.owner, did) == (SagaState.PARKED, None, ["act a", "act b"])

@@ -213,6 +213,15 @@ async def test_leaving_before_the_end_warns_and_gives_the_saga_back(storage: Sto
     assert did == ["act a", "act b"]
 
 
+@pytest.mark.filterwarnings("error::anysaga.UnfinishedSagaWarning")
+async def test_where_warnings_are_errors_the_saga_is_given_back_before(storage: Storage, did: list[str]) -> None:
+    saga = saga_of(storage, Leg("a", did), Leg("b", did))
+    with pytest.raises(UnfinishedSagaWarning):
+        async with saga.transaction(Journey(), saga_id="j") as transaction:
+            await anext(transaction)
+    assert (await storage.load("j")).summary.owner is None
+
+
 async def test_a_transaction_that_was_never_left_gives_its_saga_back_when_it_is_forgotten(did: list[str]) -> None:
     """D5: there is nobody left who could await anything."""
     storage = MemoryStorage()

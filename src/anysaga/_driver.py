@@ -139,6 +139,7 @@ class Driver:
         self.stepping.run.fresh.clear()
         if self.stepping.run.parks:
             await self._park(self.stepping.run.parks[0])
+            await self._end()
             return
         if self.stepping.run.drains or not (self.progress.going_back or can_go_back(self.progress)):
             await self.suspend()
@@ -154,7 +155,11 @@ class Driver:
             pivot = pivot_in_doubt(progress)
             name = progress.pivot or (pivot.name if pivot is not None else "")
             raise PivotPassed(progress.definition.name, self.journal.saga_id, name)
-        await self.turn_back(cause)
+        try:
+            await self.turn_back(cause)
+        except Exception:
+            self.drop()
+            raise
 
     async def suspend(self) -> None:
         """Give the saga back as it is: the intent that was not used is withdrawn, and anybody can resume it."""
@@ -163,7 +168,11 @@ class Driver:
         self._over = True
         self.stepping.run.fresh.clear()
         self._lane.withdraw()
-        await self.journal.release()
+        try:
+            await self.journal.release()
+        except BaseException:
+            self.journal.drop()
+            raise
 
     def drop(self) -> None:
         """Give the saga back without waiting: from a finalizer, or after the store failed. Safe to call twice."""

@@ -9,7 +9,7 @@ import anyio
 from anyio import CancelScope, current_time, get_cancelled_exc_class
 from attrs import define, field
 
-from anysaga._errors import StaleFence, StorageUnavailable
+from anysaga._errors import StaleFence, StorageError, StorageUnavailable
 from anysaga._folding import apply
 from anysaga._progress import Progress
 from anysaga._records import Claim, Entry, EntryKind, Outcome, StoredEvent, Write
@@ -25,7 +25,8 @@ class Journal:
     """Keeps a saga's log for its owner.
 
     `note` folds an entry at once and `commit` makes all noted entries durable in one write. If a commit fails for
-    good, the progress runs ahead of the store; so the journal is `closed` then, and its owner does nothing more.
+    good, the progress runs ahead of the store; so the journal is `closed` then, and its owner does nothing more but
+    give the saga back.
     `holds_events`: there may be events that wait for the end of the saga. Of one that began elsewhere nobody knows.
     """
 
@@ -41,6 +42,8 @@ class Journal:
     _began: float = field(factory=monotonic, init=False)
     _writing: bool = field(default=False, init=False)
     _written_event: anyio.Event | None = field(default=None, init=False)
+    _failure: StorageError | None = field(default=None, init=False)
+    _unreleased: Write | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._owes = self.holds_events = self.claim is not None
@@ -123,10 +126,11 @@ class Journal:
         if self.pending:
             await self.commit(release=True)
             return
-        self.closed, self._owes = True, False
+        self.closed = True
         if self.claim is not None:
             with CancelScope(shield=True):
                 await self.storage.release(self.claim)
+        self._owes = False
 
     def drop(self) -> None:
         """Have the store give the saga back on its own time, together with what is noted. Never blocks or raises."""
@@ -134,7 +138,7 @@ class Journal:
             return
         self._owes = False
         if self.closed or not self.pending:
-            self.storage.defer(self.claim)
+            self.storage.defer(self._unreleased or self.claim)
         else:
             state = self.progress.state
             self.storage.defer(Write(self.saga_id, self.progress.fence, tuple(self.pending), state, release=True))
@@ -162,12 +166,17 @@ class Journal:
         self.closed = True
         cancelled: BaseException | None = None
         try:
-            await self.storage.record(write)
+            try:
+                await self.storage.record(write)
+            except (StorageUnavailable, get_cancelled_exc_class()) as error:  # noqa: ASYNC103 - as `_send_again` says
+                cancelled = await self._send_again(write, error)  # noqa: ASYNC102 - shielded in there, and bounded
         except StaleFence:
             self._owes = False
             raise
-        except (StorageUnavailable, get_cancelled_exc_class()) as error:  # noqa: ASYNC103 - as `_send_again` says
-            cancelled = await self._send_again(write, error)  # noqa: ASYNC102 - shielded in there, and bounded
+        except StorageError as error:
+            self._failure = error
+            self._unreleased = write if release else None
+            raise
         self.closed = write.frees
         self._owes = not self.closed
         if cancelled is not None:
@@ -191,9 +200,6 @@ class Journal:
                         await anyio.sleep(pause)
                     await self.storage.record(write)
                     break
-                except StaleFence:
-                    self._owes = False
-                    raise
                 except StorageUnavailable as again:
                     if again is error:
                         raise
@@ -207,6 +213,8 @@ class Journal:
         return cancelled
 
     def _refuse_if_closed(self) -> None:
-        if self.closed or (self.claim is not None and self.claim.lost):
+        if self.claim is not None and self.claim.lost:
             self.closed, self._owes = True, False
             raise StaleFence(self.saga_id, self.progress.fence)
+        if self.closed:
+            raise self._failure or StaleFence(self.saga_id, self.progress.fence)

@@ -272,6 +272,7 @@ class SagaTransaction(Generic[ContextT]):
             exc.add_note(driver.note_on_undo())
 
     async def _leave_unfinished(self, driver: Driver) -> None:
+        await driver.suspend()  # before the warning, which may be an error
         if not self._suspended:
             warnings.warn(
                 f"saga {self._definition.name!r} ({self._saga_id}) was left before its end; it can be resumed by its "
@@ -279,7 +280,6 @@ class SagaTransaction(Generic[ContextT]):
                 UnfinishedSagaWarning,
                 stacklevel=4,
             )
-        await driver.suspend()
 
     def _entered(self) -> Opened:
         if self._opened is None:

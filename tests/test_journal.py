@@ -1,0 +1,84 @@
+"""A store that fails for good: the owner is told so, stops, and keeps the saga from nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from journeys import AT_ONCE, Deed, Journey, Leg, WatchedStorage, kinds_of, saga_of
+
+from anysaga import SagaState, SagaTransaction, StorageUnavailable, checkpoint, recover_saga
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a write sent once."""
+    monkeypatch.setattr("anysaga._journal.RESEND_PAUSES", ())
+
+
+def failing(storage: WatchedStorage) -> Deed:
+    """A deed whose checkpoint the store does not keep."""
+
+    async def deed(journey: Journey) -> None:
+        storage.fails.append(StorageUnavailable("the store", "it does not answer"))
+        await checkpoint()
+
+    return deed
+
+
+@pytest.mark.parametrize("options", [{}, {"retry": AT_ONCE}], ids=["once", "retried"])
+async def test_a_checkpoint_that_fails_is_what_the_caller_is_told_and_the_saga_is_given_back(
+    did: list[str], options: dict[str, Any]
+) -> None:
+    storage = WatchedStorage()
+    with pytest.raises(StorageUnavailable):
+        await saga_of(storage, Leg("a", did, act=failing(storage), **options)).run(Journey(), saga_id="j")
+    assert (await storage.load("j")).summary.owner is None
+    assert (await recover_saga(saga_of(storage, Leg("a", did, **options)), "j")).state is SagaState.COMPLETED
+    assert did == ["act a", "act a"]
+
+
+async def test_a_step_that_goes_on_in_spite_of_a_failed_checkpoint_is_in_doubt(did: list[str]) -> None:
+    storage = WatchedStorage()
+
+    async def act(journey: Journey) -> None:
+        with pytest.raises(StorageUnavailable):
+            await failing(storage)(journey)
+
+    with pytest.raises(StorageUnavailable):
+        await saga_of(storage, Leg("a", did, act=act)).run(Journey(), saga_id="j")
+    assert (await kinds_of(storage, "j"), (await storage.load("j")).summary.owner) == (["STARTED 1"], None)
+
+
+async def leave(transaction: SagaTransaction[Journey]) -> None:
+    """Do nothing more."""
+
+
+@pytest.mark.filterwarnings("ignore::anysaga.UnfinishedSagaWarning")
+@pytest.mark.parametrize("end", [leave, SagaTransaction.suspend], ids=["left", "suspended"])
+async def test_a_release_that_fails_is_repeated_with_what_it_withdraws(
+    did: list[str], end: Callable[[SagaTransaction[Journey]], Awaitable[None]]
+) -> None:
+    """D5: or the saga would be ours for as long as this process lives."""
+    storage = WatchedStorage()
+    with pytest.raises(StorageUnavailable):
+        async with saga_of(storage, Leg("a", did), Leg("b", did)).transaction(Journey(), saga_id="j") as transaction:
+            await anext(transaction)
+            storage.fails.append(StorageUnavailable("the store", "it does not answer"))
+            await end(transaction)
+    assert (await storage.load("j")).summary.owner is None
+    assert await kinds_of(storage, "j") == ["STARTED 1", "DONE 1", "STARTED 2", "WITHDRAWN 2"]
+
+
+async def test_an_abort_that_the_store_does_not_keep_undoes_nothing_and_gives_the_saga_back(did: list[str]) -> None:
+    """B3."""
+    storage = WatchedStorage()
+    async with saga_of(storage, Leg("a", did), Leg("b", did)).transaction(Journey(), saga_id="j") as transaction:
+        await anext(transaction)
+        storage.fails.append(StorageUnavailable("the store", "it does not answer"))
+        with pytest.raises(StorageUnavailable):
+            await transaction.abort()
+    assert ((await storage.load("j")).summary.owner, did) == (None, ["act a"])
