@@ -22,7 +22,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(anysaga.__file__).parent.par
 def served_example(example: str, folder: Path, port: int = 0) -> Iterator[int]:
     """Serve an example from a folder; gives its port. It is shut down by SIGTERM."""
     command = [sys.executable, str(EXAMPLES / example), "--port", str(port)]
-    with subprocess.Popen(  # noqa: S603 - our own script
+    with subprocess.Popen(
         command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as server:
         try:

@@ -162,7 +162,7 @@ async def test_of_a_publisher_it_is_a_failure_of_what_it_was_given(storage: Stor
 async def test_of_a_middleware_it_counts_by_whether_the_step_returned(
     storage: Storage,
     did: list[str],
-    after: bool,  # noqa: FBT001
+    after: bool,
     kind: str,
 ) -> None:
     """Whatever the step says of its own errors."""

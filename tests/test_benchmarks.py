@@ -35,7 +35,7 @@ WITHOUT_PEERS = "import sys; sys.modules.update(cqrs=None, dbos=None); from benc
 
 def run(*arguments: str) -> list[list[str]]:
     """Run Python where the benchmarks are; returns the cells of the tables that it prints."""
-    done = subprocess.run(  # noqa: S603  # our own module
+    done = subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
         env=ENVIRONMENT,
@@ -137,8 +137,8 @@ def test_subjects_take_turns(module: Callable[[str], Any]) -> None:
 def test_one_missed_target_is_enough(
     module: Callable[[str], Any],
     targets: list[bool | None],
-    judged: bool,  # noqa: FBT001
-    reached: bool,  # noqa: FBT001
+    judged: bool,
+    reached: bool,
 ) -> None:
     """The table says whether all targets are reached, unless nothing is judged."""
     table = module("_table")

@@ -40,7 +40,7 @@ def test_the_first_program_of_the_readme_runs(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(program)
     environment = {**os.environ, "PYTHONPATH": str(Path(anysaga.__file__).parent.parent)}
     command = [sys.executable, "program.py"]
-    done = subprocess.run(  # noqa: S603  # our own program
+    done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout.splitlines() == ["receipt-1", "ReserveItem is done", "a pot goes back to shelf 4"]

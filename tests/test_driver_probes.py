@@ -58,7 +58,7 @@ async def test_a_probe_that_says_not_done_spares_the_step_its_undo(storage: Stor
 
 @pytest.mark.parametrize(
     "answer",
-    [answers(Outcome.UNKNOWN), answers("DONE"), answers(None), answers(True), fails_to_answer],  # noqa: FBT003
+    [answers(Outcome.UNKNOWN), answers("DONE"), answers(None), answers(True), fails_to_answer],
     ids=["unknown", "text", "none", "bool", "raises"],
 )
 async def test_a_probe_without_a_clear_answer_leaves_the_step_in_doubt(

@@ -22,9 +22,7 @@ BACKENDS = ["asyncio", "trio"]
 def run(example: str, folder: Path, *arguments: str) -> str:
     """Run an example in an empty folder; returns what it prints."""
     command = [sys.executable, str(EXAMPLES / example), *arguments]
-    done = subprocess.run(  # noqa: S603  # our own script
-        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

@@ -188,7 +188,7 @@ async def test_they_stand_around_what_is_resumed(storage: Storage, did: list[str
 async def test_those_of_a_mediator_are_outside_of_those_of_its_sagas(
     storage: Storage,
     did: list[str],
-    entered: bool,  # noqa: FBT001
+    entered: bool,
 ) -> None:
     sagas = SagaMap()
     sagas.bind(Journey, saga_of(None, Leg("a", did), middlewares=[Tells("2", did)]))
@@ -306,7 +306,7 @@ async def test_to_catch_an_error_and_return_makes_the_step_done(storage: Storage
 
 
 @pytest.mark.parametrize("plain", [False, True])
-async def test_an_act_that_was_not_called_is_not_done(storage: Storage, did: list[str], plain: bool) -> None:  # noqa: FBT001
+async def test_an_act_that_was_not_called_is_not_done(storage: Storage, did: list[str], plain: bool) -> None:
     async def skip(call: StepCall, call_next: NextStep) -> Any:
         return "done, I say" if call.step == "b" else await call_next()
 
@@ -423,8 +423,8 @@ async def test_a_step_that_is_cut_short_by_its_limit_is_unknown(storage: Storage
 async def test_a_step_that_a_middleware_cuts_short_is_unknown(
     storage: Storage,
     did: list[str],
-    plain: bool,  # noqa: FBT001
-    quiet: bool,  # noqa: FBT001
+    plain: bool,
+    quiet: bool,
 ) -> None:
     """Whether it raises or gives a result of its own."""
     scope = anyio.CancelScope()

@@ -118,9 +118,7 @@ except ValueError:
     pass
 print(sorted({"di", "dishka", "svcs", "dependency_injector"} & set(sys.modules)))
 """
-    done = subprocess.run(  # noqa: S603 - our own script
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 

@@ -27,7 +27,7 @@ def exit_codes(script: str, points: Iterable[int], *arguments: object) -> list[i
     """Run a script of this folder, which calls `fork_at_each`. Gives how the process of each point ended."""
     command = [sys.executable, str(HERE / script), ",".join(map(str, points)), *map(str, arguments)]
     path = os.pathsep.join([str(HERE), *sys.path])
-    done = subprocess.run(  # noqa: S603 - our own script
+    done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True, timeout=100, check=True
     )
     return [int(code) for code in done.stdout.split()]

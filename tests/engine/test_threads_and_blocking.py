@@ -298,7 +298,5 @@ except KeyboardInterrupt:
 def test_ctrl_c_undoes_and_is_raised_again(tmp_path: Path) -> None:
     """I8, in a process of its own."""
     script = SCRIPT.format(here=str(Path(__file__).parent), file=str(tmp_path / "tours.db"))
-    ended = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
-    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert ended.stdout.strip() == "['act hotel', 'act train', 'undo train', 'undo hotel']", ended.stderr

@@ -51,7 +51,7 @@ class Fleet:
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start one more worker."""
-        worker = subprocess.Popen([sys.executable, str(_WORKER), *self._arguments], env=_ENVIRONMENT)  # noqa: S603
+        worker = subprocess.Popen([sys.executable, str(_WORKER), *self._arguments], env=_ENVIRONMENT)
         self.workers.append(worker)
         return worker
 

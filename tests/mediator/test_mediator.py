@@ -72,7 +72,7 @@ async def test_a_stream_begins_with_the_first_step_that_is_asked_for(mediator_of
 
 
 @pytest.mark.parametrize("entered", [True, False])
-async def test_errors_of_a_saga_come_out_as_they_are(mediator_of: Mediators, did: list[str], entered: bool) -> None:  # noqa: FBT001
+async def test_errors_of_a_saga_come_out_as_they_are(mediator_of: Mediators, did: list[str], entered: bool) -> None:
     """Unwrapped, with the note on what was undone, from `run` and from `stream`, and out of the mediator's block."""
     first, second = ValueError("no"), ValueError("no")
     errors = iter([first, second])

@@ -161,7 +161,7 @@ async def test_nothing_around_the_pool_cancels_work() -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("handed", [False, True])
-async def test_a_task_that_is_killed_while_it_waits_leaves_nobody_waiting(anyio_backend: str, handed: bool) -> None:  # noqa: FBT001
+async def test_a_task_that_is_killed_while_it_waits_leaves_nobody_waiting(anyio_backend: str, handed: bool) -> None:
     """Whether or not it was given work at that very moment."""
     tasks: list[asyncio.Task[object] | None] = []
 

@@ -184,9 +184,7 @@ def new_child(tmp_path: Path, anyio_backend_name: str) -> Iterator[Callable[[], 
             command = [sys.executable, str(HERE / "circuit_child.py"), str(tmp_path / "s.db"), anyio_backend_name]
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
             process = stack.enter_context(
-                subprocess.Popen(  # noqa: S603 - our own script
-                    command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-                )
+                subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             )
             stack.callback(process.kill)
             return Child(process)

@@ -114,7 +114,7 @@ print("done")
 
 async def test_an_unclosed_storage_does_not_hang_the_interpreter(tmp_path: Path, anyio_backend_name: str) -> None:
     command = [sys.executable, "-c", UNCLOSED, _address(tmp_path), anyio_backend_name]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)  # noqa: ASYNC221, S603
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)  # noqa: ASYNC221
     assert (run.stdout, run.stderr) == ("done\n", "")
 
 
@@ -132,5 +132,5 @@ SQLAlchemyStorage("sqlite:///orders.db")
 
 async def test_without_greenlet_the_extra_is_named() -> None:
     command = [sys.executable, "-c", WITHOUT_GREENLET]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: ASYNC221, S603
+    run = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: ASYNC221
     assert "needs greenlet: pip install 'anysaga[sql]'" in run.stdout

@@ -31,7 +31,7 @@ _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(anysaga.__file__).parent.pa
 async def test_a_saga_whose_owner_stopped_in_a_transaction_is_taken_over(server: Server, tables: None) -> None:
     address = server.url.render_as_string(hide_password=False)
     command = [sys.executable, str(_CHILD), address, server.prefix, str(LEASE)]
-    with subprocess.Popen(command, env=_ENVIRONMENT, stdout=subprocess.PIPE, text=True) as child:  # noqa: ASYNC220, S603
+    with subprocess.Popen(command, env=_ENVIRONMENT, stdout=subprocess.PIPE, text=True) as child:  # noqa: ASYNC220
         try:
             _, status = await anyio.to_thread.run_sync(os.waitpid, child.pid, os.WUNTRACED)
             assert os.WIFSTOPPED(status)

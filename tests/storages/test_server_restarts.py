@@ -35,7 +35,7 @@ class OwnServer:
     def crash_and_come_back(self) -> None:
         """End all its processes at once, and start it anew; sagas run meanwhile."""
         command = [self._server.bin_path / "pg_ctl", "-w", "-D", self._server.pgdata, "-l", self._server.log]
-        subprocess.run(  # noqa: S603
+        subprocess.run(
             [*command, "-m", "immediate", "restart"],
             check=True,
             user=self._server.system_user,

@@ -143,7 +143,7 @@ except ImportError as error:
     print(error)
 """
     command = [sys.executable, "-c", script]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # our own script
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "pip install 'anysaga[sql]'" in run.stdout
 
 

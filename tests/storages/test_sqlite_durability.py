@@ -47,7 +47,7 @@ async def test_acknowledged_writes_survive_kill_9(tmp_path: Path, anyio_backend_
 def _write_until_killed(file: Path, backend: str) -> list[int]:
     """The seqs that a child had acknowledged when it was killed."""
     command = [sys.executable, "-c", WRITER, str(file), backend]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:  # noqa: S603  # our own script
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         acknowledged = [int(child.stdout.readline()) for _ in range(25)]
         child.kill()

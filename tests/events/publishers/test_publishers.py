@@ -205,7 +205,7 @@ print("done")
 def test_an_unclosed_publisher_does_not_hang_the_interpreter(broker: Broker) -> None:
     """It makes no noise of its own either; aiokafka says itself that a producer was not closed."""
     command = [sys.executable, "-c", UNCLOSED, type(broker.publisher()).__name__, *broker.arguments]
-    run = subprocess.run(  # noqa: S603 - our own script
+    run = subprocess.run(
         command,
         capture_output=True,
         text=True,
