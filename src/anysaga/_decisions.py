@@ -2,7 +2,7 @@
 
 `decide` looks at what the log says and answers with one value. It awaits nothing, reads no clock and knows no store;
 the driver carries the answer out. A first run, a resume, a recovery and a live failure ask the same function, so they
-cannot differ. What the entries of the log mean is `_progress`.
+cannot differ. What the entries of the log mean is in `_folding`.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def _branches(progress: Progress, node: ParallelNode) -> Decision:
         if decision is not None:
             left.append((child, decision))
     together = _together([decision for _, decision in left], Fork(node, tuple(left)))
-    assert together is not None, "a Parallel that is done is not decided about"  # noqa: S101
+    assert together is not None, "a Parallel that is done is not decided about"  # noqa: S101 - narrows the type
     return together
 
 

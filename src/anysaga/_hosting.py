@@ -1,4 +1,4 @@
-"""Crossing threads: a hop of a coroutine into a worker thread, and a wake-up from any thread into a loop.
+"""Crossing threads: from a coroutine into a worker thread, and from any thread back into a loop.
 
 Values floor: imports only the ground floor.
 """
@@ -44,7 +44,7 @@ async def in_thread(func: Callable[[*_Ts], _T], *args: *_Ts, limiter: anyio.Capa
 @contextmanager
 def replaced_hop(hop: Hop) -> Iterator[None]:
     """Have `in_thread` use another hop meanwhile. For tests with a virtual clock, which does not see threads."""
-    global _hop  # noqa: PLW0603  # the one place where the hop is chosen
+    global _hop  # noqa: PLW0603 - the one place where the hop is chosen
     before, _hop = _hop, hop
     try:
         yield

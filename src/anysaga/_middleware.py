@@ -51,7 +51,7 @@ NextStep: TypeAlias = Callable[[], Awaitable[Any]]
 
 
 class Middleware:
-    """Stands around each saga, and around each `act` and `compensate`. Override one or both; the others cost nothing.
+    """Stands around each saga, and around each `act` and `compensate`. Override one or both; the other costs nothing.
 
     Of several, the first is the outermost. They stand there wherever the saga runs: in its caller, in a mediator, in a
     worker, in recovery. One object serves many sagas at once. `current_step` works in `step`.

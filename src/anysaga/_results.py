@@ -32,10 +32,10 @@ class StepResult(Generic[ResponseT_co]):
 
 @frozen
 class SagaResult(Generic[ContextT]):
-    """A saga that reached an end: its state, its context as it is stored, and the results of its done steps.
+    """A saga as it stands, most often at its end: its state, its context, and the results of the steps that are done.
 
-    Look a result up by step class, typed: ``result[ReserveInventory].response``. `reason` says why a saga was parked
-    or compensated; it is None for a completed one.
+    Look a result up by step class, typed: ``result[ReserveInventory].response``. `reason` says why a saga was parked,
+    compensated or abandoned; else it is None.
     """
 
     saga_id: str

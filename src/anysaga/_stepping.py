@@ -259,12 +259,12 @@ class Stepping:
                 raise lost from None  # noqa: ASYNC104 - raised instead of what told the breaker
             if ended is None:
                 if isinstance(error, CircuitOpen):
-                    return Ended(How.REFUSED, error=error)  # noqa: ASYNC104
+                    return Ended(How.REFUSED, error=error)  # noqa: ASYNC104 - as above
                 raise
             if error is not told:
                 # The breaker could not be told. What became of the act is more important, and is recorded.
                 cancelled = None if isinstance(error, Exception) else error
-                return evolve(ended, cancelled=ended.cancelled or cancelled)  # noqa: ASYNC104
+                return evolve(ended, cancelled=ended.cancelled or cancelled)  # noqa: ASYNC104 - as above
         return ended
 
     def _said_of_service(self, leaf: Leaf, ended: Ended) -> BaseException | None:

@@ -35,10 +35,10 @@ class SagaWorker:
     driven by one of them at a time. A saga of a worker that died is taken over within the storage's lease and `poll`.
 
     `container` makes the steps of all sagas; without it each has its own. `concurrency` is how many sagas it drives at
-    once; it never holds more. `poll` is how many seconds pass between two
-    looks while there is nothing to do. `drain_timeout` is how many seconds running sagas may take to come to the end of
-    a step once the worker is told to stop; then they are cancelled, and have their own `grace` to end. `on_result` is
-    called, in the loop, with the result of each saga that reached an end here.
+    once; it never holds more. `poll` is how many seconds pass between two looks while there is nothing to do.
+    `drain_timeout` is how many seconds running sagas may take to come to the end of a step once the worker is told to
+    stop; then they are cancelled, and have their own `grace` to end. `on_result` is called, in the loop, with the
+    result of each saga that reached an end here.
 
     A saga that cannot be decoded, or does not fit its definition, is parked. One that fails in another way is logged
     and due again later. While the store does not answer the worker waits, longer each time. None of that ends it.

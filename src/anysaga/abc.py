@@ -1,4 +1,4 @@
-"""The contracts: what anysaga asks of a store and of a container. Write your own from this page alone."""
+"""The contracts: what anysaga asks of stores, containers, publishers and breakers. Write your own from this page."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class MiddlewareMisused(AnysagaError, RuntimeError):
 
 @define(slots=False, eq=False, repr=False)
 class CircuitOpen(AnysagaError, ConnectionError):
-    """A circuit breaker let a call not through. `seconds` is how long it will let none through, as far as it knows."""
+    """A circuit breaker did not let a call through. `seconds` is how long it will let none, as far as it knows."""
 
     circuit: str
     seconds: float

@@ -120,5 +120,5 @@ class Lane:
             return self.retry.matches(error)
         except Exception as problem:  # noqa: BLE001 - a user's function may raise anything
             what = type(problem).__name__  # and no more of it: it may quote what is secret
-            logger.error("Retry.on could not judge an error, and what failed does not come again: %s", what)  # noqa: TRY400
+            logger.error("Retry.on could not judge an error, and what failed does not come again: %s", what)  # noqa: TRY400 - as above
             return False

@@ -1,4 +1,4 @@
-"""Other libraries in the place of our own parts. Each needs its package, and is imported when it is first used."""
+"""Where anysaga meets other libraries. Each part needs its package, and is imported when it is first used."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class _Task:
         except get_cancelled_exc_class():  # noqa: ASYNC103 - see below
             # Not by its scope, which lets nothing out, but by asyncio itself, from what ran here: that ends this task
             # alone. Let into the group it would cancel whoever opened the pool.
-            return  # noqa: ASYNC104
+            return  # noqa: ASYNC104 - as above
         finally:
             self._pool.lose(self)
             self._end_work()

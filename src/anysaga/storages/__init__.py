@@ -20,7 +20,7 @@ def __getattr__(name: str) -> object:
     if name != "SQLAlchemyStorage":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from anysaga.storages.sql import SQLAlchemyStorage  # noqa: PLC0415  # only who uses it needs SQLAlchemy
+        from anysaga.storages.sql import SQLAlchemyStorage  # noqa: PLC0415 - only who uses it needs SQLAlchemy
     except ModuleNotFoundError as error:
         if error.name != "sqlalchemy":
             raise

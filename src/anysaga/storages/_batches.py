@@ -161,7 +161,7 @@ async def _outlast(slot: Slot[_W], waker: Waker) -> None:
             with CancelScope(shield=True):
                 await waker.wait()
         except get_cancelled_exc_class():  # noqa: ASYNC103 - a native one; the caller raises the first
-            continue  # noqa: ASYNC104
+            continue  # noqa: ASYNC104 - as above
 
 
 def _empty_when_rung(reference: weakref.ref[Batches[_W]], bell: queue.SimpleQueue[object]) -> None:

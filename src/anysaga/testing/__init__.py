@@ -6,6 +6,6 @@ import pytest
 
 pytest.register_assert_rewrite("anysaga.testing._storage")
 
-from anysaga.testing._storage import StorageConformance  # noqa: E402  # rewriting must be asked for before the import
+from anysaga.testing._storage import StorageConformance  # noqa: E402 - rewriting must be asked for before the import
 
 __all__ = ["StorageConformance"]

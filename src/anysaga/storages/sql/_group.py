@@ -132,7 +132,7 @@ class Group:
         """False if another attempt may come to another end."""
         try:
             self._commit(slots, hopeful=hopeful)
-        except Exception as error:  # noqa: BLE001  # raised where the slots are waited for
+        except Exception as error:  # noqa: BLE001 - raised where the slots are waited for
             for slot in slots:
                 slot.error = error if len(slots) == 1 else _copied(error)
             is_over = not self._database.blames_a_row(error)

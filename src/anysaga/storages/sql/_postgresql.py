@@ -125,7 +125,7 @@ class PostgreSQLDatabase(ServerDatabase):
         moment: int | None = connection.info.pop(_NOW, None)
         return super().now(connection) if moment is None else moment
 
-    def settings(self, connection: sa.Connection) -> list[str]:  # noqa: ARG002
+    def settings(self, connection: sa.Connection) -> list[str]:  # noqa: ARG002 - the same for all
         limit = max(round(self.patience * 1000), 1)
         return [
             f"SET lock_timeout = {limit}",

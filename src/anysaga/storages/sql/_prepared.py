@@ -120,7 +120,7 @@ class Prepared:
 
     @cached_property
     def _row_type(self) -> Any:
-        return namedtuple("Row", self._statement.selected_columns.keys())  # noqa: PYI024  # known only here
+        return namedtuple("Row", self._statement.selected_columns.keys())  # noqa: PYI024 - known only here
 
     def _compiled(self, connection: sa.Connection) -> str:
         if not self._text:

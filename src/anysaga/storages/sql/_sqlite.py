@@ -52,7 +52,7 @@ class SQLiteDatabase(Database):
         self._busy_timeout = busy_timeout
         self._clock = clock
 
-    def connect(self, *, writes: bool, made: Callable[[Any], None]) -> sa.Connection:  # noqa: ARG002  # as `cut`  # noqa: ARG002  # BEGIN says it
+    def connect(self, *, writes: bool, made: Callable[[Any], None]) -> sa.Connection:  # noqa: ARG002 - BEGIN says it, and a file always answers
         connection = self._engine.connect()
         try:
             connection.detach()
@@ -77,8 +77,8 @@ class SQLiteDatabase(Database):
                 connection.rollback()
             raise
 
-    def alone(self, connection: sa.Connection) -> AbstractContextManager[object]:  # noqa: ARG002
-        return nullcontext()  # whoever writes is alone
+    def alone(self, connection: sa.Connection) -> AbstractContextManager[object]:  # noqa: ARG002 - whoever writes is alone
+        return nullcontext()
 
     def is_clean(self, connection: sa.Connection) -> bool:
         # A full disk rolls back by itself; a COMMIT that failed may have left the transaction open.
@@ -89,7 +89,7 @@ class SQLiteDatabase(Database):
             return False
         return not is_open
 
-    def now(self, connection: sa.Connection) -> int:  # noqa: ARG002  # servers are asked, SQLite has no clock
+    def now(self, connection: sa.Connection) -> int:  # noqa: ARG002 - servers are asked, SQLite has no clock
         return self._clock.now()
 
     def explain(self, error: Exception) -> AnysagaError | None:

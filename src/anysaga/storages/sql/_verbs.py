@@ -40,8 +40,8 @@ def _made(
     prefix: str,
     _kind: tuple[str, str, str],  # statements keep their text, which is that of one kind
     one_writer: bool,  # noqa: FBT001 - called by position, which the cache is quicker with
-    updates_from_rows: bool,  # noqa: FBT001
-    takes_json: bool,  # noqa: FBT001
+    updates_from_rows: bool,  # noqa: FBT001 - the same
+    takes_json: bool,  # noqa: FBT001 - the same
 ) -> Verbs:
     tables = Tables(prefix)
     statements = Statements(
