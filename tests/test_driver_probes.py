@@ -44,6 +44,28 @@ async def test_a_probe_that_says_done_lets_the_saga_go_on(storage: Storage, did:
     assert did == ["act a", "probe a", "act b"]
 
 
+@pytest.mark.parametrize("last", [False, True])
+async def test_a_step_that_is_done_by_its_probe_is_shown_as_any_other(
+    storage: Storage, did: list[str], *, last: bool
+) -> None:
+    """Its response is lost."""
+    leg = ProbedLeg("a", did, act=raises(OSError()), answer=answers(Outcome.DONE))
+    legs = [Leg("b", did), leg] if last else [leg, Leg("b", did)]
+    async with saga_of(storage, *legs).transaction(Journey()) as transaction:
+        seen = {step.step_name: step.response async for step in transaction}
+    assert seen == {"a": None, "b": "b reached"}
+    assert [step.response for step in transaction.result if step.step_name == "a"] == [None]
+
+
+async def test_the_error_of_a_step_that_its_probe_calls_done_is_not_the_saga_s(
+    storage: Storage, did: list[str]
+) -> None:
+    leg = ProbedLeg("a", did, act=raises(OSError("an answer was lost")), answer=answers(Outcome.DONE))
+    with pytest.raises(ValueError, match="mine"):
+        await saga_of(storage, leg, Leg("b", did, act=raises(ValueError("mine")))).run(Journey())
+    assert did == ["act a", "probe a", "act b", "undo b", "undo a"]
+
+
 async def test_what_a_step_in_doubt_wrote_is_kept_when_its_probe_says_done(storage: Storage, did: list[str]) -> None:
     leg = ProbedLeg("a", did, act=raises(OSError()), answer=answers(Outcome.DONE))
     assert (await saga_of(storage, leg, Leg("b", did)).run(Journey())).context.stops == ["a", "b"]

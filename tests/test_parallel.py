@@ -6,7 +6,7 @@ import threading
 
 import anyio
 import pytest
-from journeys import WatchedStorage
+from journeys import WatchedStorage, lost_in
 from trips import AT_ONCE, Book, Trip, for_ever, raises, tells, trip_of, waits_for
 
 from anysaga import (
@@ -15,6 +15,7 @@ from anysaga import (
     MemoryStorage,
     NotDone,
     NotStorable,
+    Outcome,
     Parallel,
     Retry,
     SagaParked,
@@ -24,7 +25,7 @@ from anysaga import (
     current_step,
     recover_saga,
 )
-from anysaga.abc import Storage
+from anysaga.abc import EntryKind, Storage
 
 pytestmark = pytest.mark.anyio
 
@@ -343,6 +344,23 @@ async def test_retries_inside_a_group_are_each_step_s_own(storage: Storage, did:
     assert did.count("act b") == 1
 
 
+async def test_an_error_that_a_retry_may_mend_is_no_failure_of_the_group(storage: Storage, did: list[str]) -> None:
+    failed = anyio.Event()
+
+    async def fail(trip: Trip) -> None:
+        failed.set()
+        raise OSError("the first of three attempts")
+
+    async def fail_then(trip: Trip) -> None:
+        await failed.wait()
+        raise ValueError("mine")
+
+    slow = Book("a", did, act=fail, retry=Retry(attempts=3, delay=600.0))
+    with pytest.raises(ValueError, match="mine"):
+        await trip_of(storage, Parallel(slow, Book("b", did, act=fail_then))).run(Trip())
+    assert sorted(did) == ["act a", "act b", "undo a", "undo b"]
+
+
 async def test_a_checkpoint_of_a_branch_is_seen_by_its_next_attempt_alone(storage: Storage, did: list[str]) -> None:
     saved, seen = anyio.Event(), list[str]()
 
@@ -404,6 +422,38 @@ async def test_recovery_resumes_only_what_is_missing(did: list[str]) -> None:
     assert result.state is SagaState.COMPLETED
     assert sorted(did) == ["act a", "act b", "act b", "act c"]
     assert result.context.seen() == "abc"
+
+
+class ProbedBook(Book):
+    """A step whose effect is always there."""
+
+    async def probe(self, trip: Trip) -> Outcome:
+        return Outcome.DONE
+
+
+async def test_a_lost_branch_that_is_done_by_its_probe_clashes_with_what_its_checkpoint_kept(did: list[str]) -> None:
+    """What its earlier attempt wrote besides is not what is merged."""
+    storage, began = MemoryStorage(), anyio.Event()
+
+    async def save_and_be_lost(trip: Trip) -> None:
+        if current_step().attempt == 2:
+            began.set()
+            await anyio.sleep_forever()
+        trip.c = "from a"
+        await checkpoint()
+        trip.c = ""
+        raise OSError
+
+    async def write(trip: Trip) -> None:
+        trip.c = "from b"
+
+    slow = ProbedBook("a", did, act=save_and_be_lost, retry=Retry(attempts=2, delay=0.0))
+    saga = trip_of(storage, Parallel(slow, Book("b", did, act=write)))
+    await lost_in(began, storage, lambda: saga.run(Trip(), saga_id="t"))
+    result = await recover_saga(saga.moved_to(storage.twin()), "t")
+    assert result.state is SagaState.COMPENSATED
+    probed = [entry for entry in (await storage.twin().load("t")).entries if entry.kind is EntryKind.PROBED]
+    assert [entry.error for entry in probed] == ["it is done, but another step changed c as well"]
 
 
 async def test_n_plus_one_commits_hold_for_groups(did: list[str]) -> None:

@@ -167,6 +167,17 @@ def uncalled(progress: Progress) -> list[Leaf]:
     ]
 
 
+def may_act_again(leaf: Leaf, step: StepProgress, fence: int) -> bool:
+    """Whether the policy allows another attempt."""
+    spent = step.attempts - step.forgiven
+    lost = step.lost(fence)
+    if spent == 0:
+        return True
+    if leaf.retry is not None:
+        return (lost or step.wait is not None) and spent < leaf.retry.attempts
+    return lost and spent == 1 and not leaf.pivot and not leaf.probes
+
+
 def _forward(progress: Progress, node: Node) -> Decision:
     match node:
         case Leaf():
@@ -213,21 +224,11 @@ def _act(progress: Progress, leaf: Leaf) -> Decision:
         return Act(leaf, 1)
     if step.intent == progress.fence:
         return Act(leaf, step.attempts, 0, True)  # noqa: FBT003 - keywords cost a third more, and most acts begin here
-    if _may_act_again(leaf, step, progress.fence):
+    if may_act_again(leaf, step, progress.fence):
         return Act(leaf, step.attempts + 1, _moment(step.ended_at, step.wait))
     if step.in_doubt(progress.fence):
         return _in_doubt(progress, leaf, step)
     return _give_up(progress, leaf, _cause(leaf, step))
-
-
-def _may_act_again(leaf: Leaf, step: StepProgress, fence: int) -> bool:
-    spent = step.attempts - step.forgiven
-    lost = step.lost(fence)
-    if spent == 0:
-        return True
-    if leaf.retry is not None:
-        return (lost or step.wait is not None) and spent < leaf.retry.attempts
-    return lost and spent == 1 and not leaf.pivot and not leaf.probes
 
 
 def _in_doubt(progress: Progress, leaf: Leaf, step: StepProgress) -> Decision:

@@ -7,14 +7,14 @@ from attrs import define
 from anysaga._calls import Ended, How
 from anysaga._cancellations import asks_to_end
 from anysaga._current import CurrentStep
-from anysaga._decisions import Back
+from anysaga._decisions import Back, may_act_again
 from anysaga._definition import Definition
 from anysaga._errors import ContextConflict, NotStorable, SagaTimeout
 from anysaga._journal import Journal
 from anysaga._live_context import LiveContext
 from anysaga._nodes import ROOT, Leaf
 from anysaga._progress import clashes_at
-from anysaga._records import EntryKind, StoredEvent
+from anysaga._records import EntryKind, Outcome, StoredEvent
 from anysaga._results import StepResult
 from anysaga._retry import Retry
 from anysaga._run import Parking, Run
@@ -39,10 +39,18 @@ class Endings:
         self._failed(leaf, attempt, ended, error)
         if ended.how is How.CANCELLED:
             return None
-        self.run.failed(leaf, error)
         if ended.how is How.STILL_RUNNING:
             self.park_running(leaf, ended)
+        if self._is_final(leaf, ended):
+            self.run.failed(leaf, error)
         return Back(ROOT, self.context.in_words(error)) if isinstance(error, SagaTimeout) and not goes_back else None
+
+    def _is_final(self, leaf: Leaf, ended: Ended) -> bool:
+        """Whether no other attempt follows: an error that a retry may mend is not why a saga goes back."""
+        progress = self.journal.progress
+        if ended.how is How.STILL_RUNNING or progress.goes_back(leaf):
+            return True
+        return not may_act_again(leaf, progress.of(leaf.path), progress.fence)
 
     def _failed(self, leaf: Leaf, attempt: int, ended: Ended, error: BaseException) -> None:
         progress = self.journal.progress
@@ -120,6 +128,20 @@ class Endings:
             self.run.parks.append(Parking(leaf.path, f"what the step made cannot be stored: {words}"))
             return None
         return None if progress.going_back else Back(ROOT, f"step {leaf.name!r} failed: {words}")
+
+    def probed(self, leaf: Leaf, answer: Outcome, text: str | None) -> None:
+        """Note what a probe answered, and the result if the step is done by that. Its response is lost: None."""
+        progress = self.journal.progress
+        step, goes_back = progress.of(leaf.path), progress.goes_back(leaf)
+        if answer is Outcome.DONE and not goes_back:
+            context = progress.context_of(leaf)
+            fields = clashes_at(progress, leaf, context.base if step.intent else context.current)
+            if fields:
+                answer, text = Outcome.UNKNOWN, f"it is done, but another step changed {', '.join(fields)} as well"
+        self.journal.note(EntryKind.PROBED, leaf.path, outcome=answer, error=text)
+        if answer is Outcome.DONE and not goes_back:
+            saga_id = self.journal.saga_id
+            self.run.done(leaf, StepResult(saga_id, leaf.name, leaf.type, None, step.attempts, 0.0, leaf.source))
 
     def park_running(self, leaf: Leaf, ended: Ended) -> None:
         """Have the saga wait for a person: a thread that works on its context did not end."""

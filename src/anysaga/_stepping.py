@@ -28,7 +28,6 @@ from anysaga._hosting import in_own_loop
 from anysaga._journal import Journal
 from anysaga._live_context import LiveContext
 from anysaga._nodes import Leaf
-from anysaga._progress import clashes_at
 from anysaga._records import MAX_EVENTS, Claim, EntryKind, Outcome, StoredEvent
 from anysaga._run import Run
 from anysaga._step import Step
@@ -145,10 +144,7 @@ class Stepping:
         answer, text = ended.value, None
         if not isinstance(answer, Outcome):
             answer, text = Outcome.UNKNOWN, self._why_no_answer(leaf, ended)
-        clashing = clashes_at(progress, leaf, progress.context_of(leaf).current) if answer is Outcome.DONE else ()
-        if clashing:
-            answer, text = Outcome.UNKNOWN, f"it is done, but another step changed {', '.join(clashing)} as well"
-        self.journal.note(EntryKind.PROBED, leaf.path, outcome=answer, error=text)
+        self._endings.probed(leaf, answer, text)
         self.run.in_call.pop(leaf.path, None)
         _raise_again(ended)
 
