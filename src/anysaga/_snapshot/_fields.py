@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Iterable
-from types import SimpleNamespace
 from typing import (
     Annotated,
     Any,
@@ -150,11 +149,16 @@ def _own_annotations(cls: type) -> dict[str, Any]:
 
 
 def _resolve(owner: type, declared: Any, *, include_extras: bool) -> Any:
-    """Resolve one annotation alone, so that a failure has a field to name."""
+    """Resolve one annotation alone, so that a failure has a field to name.
+
+    A field is no type: ``date: date`` means what the module calls so, not the field's slot or its default.
+    """
     parameters = {each.__name__: each for each in getattr(owner, "__parameters__", ())}
     module = vars(sys.modules[owner.__module__])
-    holder: Any = SimpleNamespace(__annotations__={"it": declared})
-    hints = get_type_hints(holder, module, {**vars(owner), **parameters}, include_extras=include_extras)
+    fields = _own_annotations(owner)
+    inside = {name: value for name, value in vars(owner).items() if name not in fields}
+    holder: Any = type("Holder", (), {"__annotations__": {"it": declared}})  # `Final` is for classes
+    hints = get_type_hints(holder, module, {**inside, **parameters}, include_extras=include_extras)
     return hints["it"]
 
 
