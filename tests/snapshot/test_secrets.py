@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Generic, NewType, TypeVar
 
 import attrs
 import pytest
@@ -10,8 +11,11 @@ from attrs import define
 from hypothesis import given
 from hypothesis import strategies as st
 from shapes import Login, Node, Payment
+from typing_extensions import TypeAliasType
 
 from anysaga._snapshot import SECRET, codec_for, redact, secret
+
+T = TypeVar("T")
 
 
 @define
@@ -34,6 +38,21 @@ class Cards:
     cards: list[Annotated[str, secret]]
 
 
+Pin = TypeAliasType("Pin", Annotated[str, secret])
+Key = NewType("Key", Annotated[str, secret])  # pyright: ignore[reportGeneralTypeIssues]
+
+
+@define
+class Box(Generic[T]):
+    inner: T
+
+
+@dataclass
+class Account:
+    pin: Final[Annotated[str, secret]] = field(repr=False)
+    spare: Pin | None = field(default=None, repr=False)
+
+
 def test_repr_does_not_show_a_secret() -> None:
     assert "4111" not in repr(Payment(1, "4111"))
     assert "hunter2" not in repr(Login("me", "hunter2"))
@@ -49,9 +68,9 @@ def test_secret_takes_what_field_takes() -> None:
     class Full:
         a: str = secret(default="x", alias="other", metadata={"mine": 1}, kw_only=True)
 
-    field = attrs.fields(Full).a
-    assert (field.default, field.alias, field.kw_only, field.repr) == ("x", "other", True, False)
-    assert dict(field.metadata) == {**SECRET, "mine": 1}
+    declared = attrs.fields(Full).a
+    assert (declared.default, declared.alias, declared.kw_only, declared.repr) == ("x", "other", True, False)
+    assert dict(declared.metadata) == {**SECRET, "mine": 1}
 
 
 def test_all_parts_of_all_secret_fields_are_found() -> None:
@@ -67,6 +86,13 @@ def test_all_parts_of_all_secret_fields_are_found() -> None:
         (Annotated[str, secret], "p1"),
         (list[Payment], [Payment(1, "p1")]),
         (tuple[int, Payment | None], (1, Payment(1, "p1"))),
+        (Pin, "p1"),
+        (Key, "p1"),
+        (dict[str, Pin], {"p1": "p1"}),
+        (Box[Pin], Box("p1")),
+        (list[Box[Key | None]], [Box("p1")]),
+        (Account, Account("p1")),
+        (Account, Account("", "p1")),
     ],
 )
 def test_a_mark_counts_wherever_it_stands(kind: Any, value: Any) -> None:

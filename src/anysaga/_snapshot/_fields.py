@@ -50,19 +50,22 @@ class Field:
 
 def bare(kind: Any) -> Any:
     """The type behind `Annotated`, `Final`, `NewType` and type aliases."""
-    while True:
-        if get_origin(kind) is Annotated:
-            kind = kind.__origin__
-        elif get_origin(kind) is Final:
-            (kind,) = get_args(kind)
-        elif isinstance(kind, NewType):
-            kind = kind.__supertype__
-        elif type(kind).__name__ == "TypeAliasType":
-            kind = kind.__value__
-        elif kind is None:
-            return type(None)
-        else:
-            return kind
+    while (inner := unwrapped(kind)) is not kind:
+        kind = inner
+    return kind
+
+
+def unwrapped(kind: Any) -> Any:
+    """The same without the outermost of these, so that what it says can be read one by one."""
+    if get_origin(kind) is Annotated:
+        return kind.__origin__
+    if get_origin(kind) is Final:
+        return get_args(kind)[0]
+    if isinstance(kind, NewType):
+        return kind.__supertype__
+    if type(kind).__name__ == "TypeAliasType":
+        return kind.__value__
+    return type(None) if kind is None else kind
 
 
 def has_fields(kind: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, overl
 
 import attrs
 
-from ._fields import Field, bare, fields_of, has_fields, is_named_tuple
+from ._fields import Field, bare, fields_of, has_fields, is_named_tuple, unwrapped
 from ._text import fit_error
 
 V = TypeVar("V")
@@ -92,11 +92,22 @@ def secret(**options: Any) -> Any:
 
 
 def is_marked(annotation: Any) -> bool:
-    """Whether `secret` stands anywhere in a type, as in ``list[Annotated[str, secret]]``: then all of it is secret."""
-    if get_origin(annotation) is Annotated and secret in annotation.__metadata__:
-        return True
-    inner = bare(annotation)
-    return any(is_marked(argument) for argument in get_args(inner)) or (inner is not annotation and is_marked(inner))
+    """Whether `secret` stands anywhere in a type, as in ``list[Annotated[str, secret]]``: then all of it is secret.
+
+    Type aliases are looked into, each once, since one may name itself.
+    """
+    todo, aliases = [annotation], list[Any]()
+    while todo:
+        kind = todo.pop()
+        if get_origin(kind) is Annotated and secret in kind.__metadata__:
+            return True
+        inner = unwrapped(kind)
+        if inner is kind:
+            todo.extend(get_args(kind))
+        elif not any(kind is alias for alias in aliases):
+            aliases.append(kind)
+            todo.append(inner)
+    return False
 
 
 def is_secret(field: Field) -> bool:
