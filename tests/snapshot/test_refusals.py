@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, tzinfo
 from decimal import Decimal
+from enum import Enum, Flag
 from pathlib import PosixPath, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from zoneinfo import ZoneInfo
@@ -140,6 +142,33 @@ def test_a_field_of_attrs_in_a_dataclass_is_refused(kind: Any) -> None:
     assert caught.value.where.endswith(".password")
 
 
+@define
+class AttrsOnDataclass(DataclassBase):
+    size: int = 0
+
+
+@dataclass
+class DataclassOnAttrs(AttrsBase):
+    size: int = 0
+
+
+@pytest.mark.parametrize("kind", [AttrsOnDataclass, DataclassOnAttrs, list[AttrsOnDataclass]])
+def test_bases_of_the_other_sort_are_refused(kind: Any) -> None:
+    """Neither sort knows the fields of the other: they would be missing in what is stored."""
+    with pytest.raises(NotStorable, match="partly attrs classes and partly dataclasses"):
+        codec_for(kind, where="it")
+
+
+@define
+class FieldOfDataclasses:
+    names: list[str] = dataclasses.field(default_factory=list)  # noqa: RUF009 - what is refused
+
+
+def test_a_field_of_dataclasses_in_an_attrs_class_is_refused() -> None:
+    with pytest.raises(NotStorable, match=r"it\.names cannot be stored: .*use attrs\.field"):
+        codec_for(FieldOfDataclasses, where="it")
+
+
 def test_a_subclass_that_adds_no_field_needs_no_decorator() -> None:
     class Same(DataclassBase):
         known: ClassVar[int] = 3
@@ -166,6 +195,9 @@ def test_a_subclass_that_adds_no_field_needs_no_decorator() -> None:
         (Card | complex, "it[complex]", "complex"),
         (Literal["a\0"], "it", "NUL"),
         (Literal["RED", Colour.RED], "it", "alike"),
+        (tuple[int, *tuple[str, ...]], "it[1]", "*tuple[str, ...]"),
+        (Enum, "it", "no members"),
+        (Flag, "it", "no members"),
         ([], "it", "no stored form"),
         (7, "it", "7"),
     ],
@@ -211,6 +243,7 @@ def test_a_field_without_annotation_is_refused() -> None:
         (bool, 1, "it"),
         (float, "1", "it"),
         (float, 10**400, "it"),
+        (float, 2**53 + 1, "it"),
         (bytes, "a", "it"),
         (None, 0, "it"),
         (list[int], (1,), "it"),

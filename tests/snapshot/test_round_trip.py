@@ -127,6 +127,7 @@ def test_decoded_values_share_nothing() -> None:
         (list, [1, "a", None], [1, "a", None]),
         (dict, {"a": 1}, {"a": 1}),
         (tuple, (1,), [1]),
+        (tuple, (1, 2), [1, 2]),
         (tuple[()], (), []),
         (dict[int, str], {2: "b", 1: "a"}, [[2, "b"], [1, "a"]]),
         (Card | Cash, Card("1"), {"Card": {"number": "1"}}),

@@ -241,7 +241,7 @@ def _part(kind: Any) -> Any:
 def _tuple_parts(kind: Any) -> tuple[Any, ...] | None:
     """The types of the places of a fixed tuple; None for one of any length."""
     arguments = get_args(kind)
-    if get_origin(kind) is None or arguments[1:] == (...,):
+    if not hasattr(kind, "__args__") or arguments[1:] == (...,):  # `tuple[()]` has none, but says so
         return None
     return arguments
 

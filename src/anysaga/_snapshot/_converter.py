@@ -7,6 +7,7 @@ cattrs finds the format of a type and keeps what it found; the formats are ours,
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import GenericAlias
 from typing import Any, Literal, get_origin, is_typeddict
 
 from cattrs import Converter
@@ -14,7 +15,7 @@ from cattrs import Converter
 from . import _collections, _records, _unions
 from ._fields import bare, has_fields, is_named_tuple, refusal
 from ._leaves import AS_THEY_ARE, LEAVES, enum_hooks, is_enum, literal_hooks, read_plain, write_plain
-from ._misfit import Read, Write
+from ._misfit import Misfit, Read, Write, type_name
 
 
 class Hooks:
@@ -84,6 +85,10 @@ def _supported(kind: Any) -> Any:
         hash(kind)
     except TypeError:
         raise refusal(kind) from None
+    if isinstance(kind, GenericAlias) and kind.__unpacked__:
+        raise Misfit(
+            f"its type *{type_name(kind)} has no stored form: a tuple has fixed places, or any number of one type"
+        )
     if not isinstance(kind, type) or kind in LEAVES or is_enum(kind):
         return kind
     if issubclass(kind, tuple(LEAVES)):

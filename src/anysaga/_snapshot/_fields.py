@@ -32,6 +32,10 @@ _MADE_FOR_ATTRS = (
     "it is declared with a field of attrs, which a dataclass takes for a default: write @define above the class, "
     "or use dataclasses.field(), which for a secret is `Annotated[..., secret] = field(repr=False)`"
 )
+_MADE_FOR_DATACLASSES = (
+    "it is declared with dataclasses.field(), which attrs takes for a default: use attrs.field(), or write @dataclass "
+    "above the class"
+)
 
 
 @attrs.frozen
@@ -85,6 +89,7 @@ def fields_of(kind: Any) -> tuple[Field, ...]:
     bindings = _bindings(kind)
     _refuse_undecorated(cls)
     if attrs.has(cls):
+        _refuse_fields_of_dataclasses(cls)
         found = [(a.name, a.type, _attrs_default(a), a.metadata) for a in attrs.fields(cls)]
     elif has_fields(cls):
         _refuse_fields_of_attrs(cls)
@@ -102,7 +107,13 @@ def _refuse_undecorated(cls: Any) -> None:
 
     One of a dataclass that declares nothing loses nothing; of one of an attrs class attrs can tell nothing.
     """
-    if not has_fields(cls) or not vars(cls).keys().isdisjoint(("__attrs_attrs__", "__dataclass_fields__")):
+    if not has_fields(cls):
+        return
+    if attrs.has(cls) and dataclasses.is_dataclass(cls):
+        raise Misfit(
+            f"{cls.__name__} and its bases are partly attrs classes and partly dataclasses: decorate all alike"
+        )
+    if not vars(cls).keys().isdisjoint(("__attrs_attrs__", "__dataclass_fields__")):
         return
     own = next((name for name, kind in _own_annotations(cls).items() if "ClassVar" not in str(kind)), None)
     if own is not None or attrs.has(cls):
@@ -116,6 +127,13 @@ def _refuse_fields_of_attrs(cls: Any) -> None:
     wrong = next((f.name for f in dataclasses.fields(cls) if isinstance(f.default, _OF_ATTRS)), None)
     if wrong is not None:
         raise Misfit(_MADE_FOR_ATTRS, f".{wrong}")
+
+
+def _refuse_fields_of_dataclasses(cls: Any) -> None:
+    """Raise `Misfit` for ``dataclasses.field()`` in an attrs class: it would itself be the value of the field."""
+    wrong = next((a.name for a in attrs.fields(cls) if isinstance(a.default, dataclasses.Field)), None)
+    if wrong is not None:
+        raise Misfit(_MADE_FOR_DATACLASSES, f".{wrong}")
 
 
 def hidden_state(cls: type, fields: Iterable[Field]) -> tuple[str, ...]:

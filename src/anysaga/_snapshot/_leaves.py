@@ -91,9 +91,12 @@ def read_float(value: Any, _: Any = None) -> float:
 
 def _as_float(value: int) -> float:
     try:
-        return float(value)
+        number = float(value)
     except OverflowError:
         raise Misfit("it is too large for a float") from None
+    if number != value:
+        raise Misfit("it is an int that no float equals")
+    return number
 
 
 def _finite(value: float) -> float:
@@ -221,9 +224,11 @@ def is_enum(kind: Any) -> bool:
 
 def enum_hooks(kind: type[Enum]) -> tuple[Write, Read]:
     """Names are looked up among the members only; aliases are read, and written under the member's own name."""
+    members = dict(kind.__members__)
+    if not members:
+        raise Misfit(f"its type {kind.__name__} has no members: name the enum that has them")
     if issubclass(kind, Flag):
         return _flag_hooks(kind)
-    members = dict(kind.__members__)
 
     def write(value: Any) -> str:
         if value.__class__ is kind:
