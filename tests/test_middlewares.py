@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -50,6 +52,7 @@ from anysaga import (
     SagaState,
     SagaWorker,
     StepCall,
+    StrayCancellation,
     current_step,
     recover,
     recover_saga,
@@ -615,6 +618,62 @@ async def test_a_scope_around_a_saga_holds_for_its_steps(storage: Storage, did: 
     with anyio.fail_after(30), pytest.raises(TimeoutError):
         await saga.run(Journey(), saga_id="j")
     assert did == ["act a", "act b", "undo b", "undo a"]
+
+
+async def test_a_cancellation_is_not_swallowed(storage: Storage, did: list[str]) -> None:
+    """What a scope around a saga has sent, and caught, is no cancellation of the caller."""
+
+    async def limit(call: SagaCall, call_next: NextSaga) -> Any:
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            return await call_next()
+
+    async def outlasts_it(journey: Journey) -> None:
+        scopes[0].cancel()
+        await anyio.sleep_forever()
+
+    scopes: list[anyio.CancelScope] = []
+    leg = Leg("b", did, act=outlasts_it)
+    saga = saga_of(storage, Leg("a", did), leg, middlewares=[DoesAround(limit)])
+    with pytest.raises(StrayCancellation, match=r"what stands around saga 'journey' \(j\)"):
+        await saga.run(Journey(), saga_id="j")
+    assert did == ["act a", "act b", "undo b", "undo a"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+async def test_a_cancelled_task_that_a_middleware_awaits_cancels_nobody(
+    storage: Storage,
+    did: list[str],
+    late: bool,  # noqa: FBT001
+) -> None:
+    async def stray(call: SagaCall, call_next: NextSaga) -> Any:
+        if late:
+            await call_next()
+        task = asyncio.ensure_future(anyio.sleep_forever())
+        task.cancel()
+        await task
+
+    saga = saga_of(storage, Leg("a", did), middlewares=[DoesAround(stray)])
+    with pytest.raises(StrayCancellation, match=r"what stands around saga 'journey' \(j\)") as caught:
+        await saga.run(Journey(), saga_id="j")
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+    assert did == (["act a"] if late else [])
+
+
+async def test_a_cancellation_of_the_caller_stays_one_though_it_is_swallowed(storage: Storage, did: list[str]) -> None:
+    async def swallow(call: SagaCall, call_next: NextSaga) -> Any:
+        with suppress(BaseException):
+            await call_next()
+
+    async def act(journey: Journey) -> None:
+        scope.cancel()
+        await anyio.sleep_forever()
+
+    with anyio.CancelScope() as scope:
+        await saga_of(storage, Leg("a", did, act=act), middlewares=[DoesAround(swallow)]).run(Journey())
+    assert scope.cancelled_caught
+    assert did == ["act a", "undo a"]
 
 
 async def test_a_saga_is_called_on_once(storage: Storage, did: list[str]) -> None:

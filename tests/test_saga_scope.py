@@ -55,7 +55,7 @@ class ChargeSaga(Saga[Order]):
 class Faulty:
     """A container whose scope raises when it opens, raises when it closes, or never ends closing."""
 
-    opening: Exception | None = None
+    opening: BaseException | None = None
     closing: BaseException | None = None
     hangs: bool = False
     closed: bool = False
@@ -100,8 +100,37 @@ async def test_errors_of_ours_stay_as_they_are() -> None:
         await ChargeSaga(container=Faulty(opening=InvalidArgument("a", 1, "b"))).run(Order())
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_cancelled_task_that_a_container_awaits_is_a_failure_of_it(anyio_backend: str) -> None:
+    """As any other: the error names the saga, and nobody takes it for a cancellation of their own."""
+
+    class Careless(Faulty):
+        @asynccontextmanager
+        async def scope(self) -> AsyncIterator[Any]:
+            await connect()
+            yield
+
+    async def connect() -> Charge:
+        connecting = asyncio.ensure_future(anyio.sleep_forever())
+        connecting.cancel()
+        await connecting
+        raise AssertionError
+
+    for container, doing in (Careless(), "open a scope"), ({Charge: connect}, "make the step 'Charge'"):
+        with pytest.raises(ContainerFailed, match=rf"\(c-1\).*could not {doing}: StrayCancellation") as caught:
+            await ChargeSaga(container=container).run(Order(), saga_id="c-1")
+        assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+
+
 class Panic(BaseException):
     """What extension modules raise."""
+
+
+async def test_a_scope_that_panics_does_not_open() -> None:
+    panic = Panic()
+    with pytest.raises(ContainerFailed, match="open a scope: Panic") as caught:
+        await ChargeSaga(container=Faulty(opening=panic)).run(Order())
+    assert caught.value.__cause__ is panic
 
 
 @pytest.mark.parametrize(

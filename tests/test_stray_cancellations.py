@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from bystanders import Bank, Other, OtherSaga, Told, recovered_beside, told_to_two
-from journeys import AT_ONCE, Journey, Leg, kinds_of, saga_of
+from journeys import AT_ONCE, Deed, Journey, Leg, kinds_of, raises, saga_of
 
 from anysaga import (
     EventMap,
@@ -44,6 +44,15 @@ async def stray(journey: object) -> None:
     await task
 
 
+async def stray_in_group(journey: object) -> None:
+    """Raise together what went wrong in several tasks, one of which somebody cancelled."""
+    gone_wrong = await asyncio.gather(stray(journey), raises(OSError())(Journey()), return_exceptions=True)
+    raise BaseExceptionGroup("several failed", [each for each in gone_wrong if isinstance(each, BaseException)])
+
+
+each_stray = pytest.mark.parametrize("stray", [stray, stray_in_group])
+
+
 def cancel_this_task() -> None:
     """As somebody who sees the task would; it learns of that where it waits next."""
     task = asyncio.current_task()
@@ -66,13 +75,15 @@ def storage() -> MemoryStorage:
     return MemoryStorage()
 
 
-async def test_it_is_unknown_and_the_saga_goes_back(storage: MemoryStorage, did: list[str]) -> None:
+@each_stray
+async def test_it_is_unknown_and_the_saga_goes_back(storage: MemoryStorage, did: list[str], stray: Deed) -> None:
     saga = saga_of(storage, Leg("a", did), Leg("b", did, act=stray))
 
     with pytest.raises(StrayCancellation, match="step 'b' of saga") as raised:
         await saga.run(Journey(), saga_id="j")
 
-    assert isinstance(raised.value.__cause__, asyncio.CancelledError)
+    cause = raised.value.__cause__
+    assert isinstance(cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause, asyncio.CancelledError)
     assert did == ["act a", "act b", "undo b", "undo a"]
     assert "UNKNOWN 2" in await kinds_of(storage, "j")
 
@@ -180,7 +191,8 @@ async def test_one_that_was_asked_for_before_the_saga_began_cancels_it(storage: 
         await asyncio.ensure_future(run())
 
 
-async def test_other_sagas_of_a_mediator_go_on(storage: MemoryStorage, did: list[str]) -> None:
+@each_stray
+async def test_other_sagas_of_a_mediator_go_on(storage: MemoryStorage, did: list[str], stray: Deed) -> None:
     sagas = SagaMap()
     sagas.bind(Journey, saga_of(storage, Leg("a", did, act=stray)))
     sagas.bind(Other, OtherSaga)
@@ -191,7 +203,8 @@ async def test_other_sagas_of_a_mediator_go_on(storage: MemoryStorage, did: list
     assert [each.state for each in await storage.find()].count(SagaState.COMPLETED) == 1
 
 
-async def test_a_worker_goes_on(storage: MemoryStorage, did: list[str]) -> None:
+@each_stray
+async def test_a_worker_goes_on(storage: MemoryStorage, did: list[str], stray: Deed) -> None:
     saga = saga_of(storage, Leg("a", did, act=stray))
     await saga.submit(Journey(), saga_id="j")
     await OtherSaga(storage=storage).submit(Other(), saga_id="o")
@@ -222,7 +235,10 @@ async def test_of_a_container_it_is_logged_and_recovery_goes_on(
     assert "saga n was not recovered" in caplog.text
 
 
-async def test_of_a_handler_it_is_a_failure_of_that_handler(storage: MemoryStorage, did: list[str]) -> None:
+@each_stray
+async def test_of_a_handler_it_is_a_failure_of_that_handler(
+    storage: MemoryStorage, did: list[str], stray: Callable[[object], Awaitable[None]]
+) -> None:
     relay, heard = await told_to_two(stray, storage, did)
 
     assert await relay.deliver_due() == 2

@@ -9,10 +9,10 @@ from typing import Any, Literal
 from anyio import get_cancelled_exc_class
 
 from anysaga._calls import Fate, How, invoke_plain
-from anysaga._cancellations import asks_to_end
+from anysaga._cancellations import asks_to_end, is_stray, native_cancellations
 from anysaga._current import CurrentStep, current_step
 from anysaga._definition import is_async
-from anysaga._errors import CallSkipped, MiddlewareMisused
+from anysaga._errors import CallSkipped, MiddlewareMisused, StrayCancellation
 from anysaga._middleware import Middleware, SagaCall, StepCall
 from anysaga._results import SagaResult
 from anysaga._step import Step
@@ -49,11 +49,18 @@ class AroundSaga:
         self._middlewares = middlewares
         self._parts: TwoParts[SagaResult[Any]] | None = None
         self._reached = False
+        self._native_before = 0
 
     async def enter(self) -> None:
         """Call the middlewares, each of which calls the next one. Raises what they raise, and `CallSkipped`."""
+        self._native_before = native_cancellations()
         self._parts = parts = TwoParts(self._chain)
-        if not await parts.begin():
+        try:
+            paused = await parts.begin()
+        except BaseException as raised:
+            self._refuse_stray(raised)
+            raise
+        if not paused:
             raise CallSkipped(self.call.saga, self.call.saga_id, "")
 
     async def leave(self, result: SagaResult[Any] | None, error: BaseException | None) -> None:
@@ -67,8 +74,16 @@ class AroundSaga:
             elif error is not None:
                 await parts.go_on_with(error)
         except BaseException as raised:  # noqa: ASYNC103 - what came in is raised again by who left
-            if raised is not error:
-                raise
+            if raised is error:
+                return  # noqa: ASYNC104 - as above
+            self._refuse_stray(raised)
+            raise
+        if error is not None:
+            self._refuse_stray(error)  # it was sent by a scope around `call_next`, which has caught it
+
+    def _refuse_stray(self, raised: BaseException) -> None:
+        if is_stray(raised, self._native_before):
+            raise StrayCancellation(f"what stands around saga {self.call.saga!r} ({self.call.saga_id})") from raised
 
     async def _chain(self, pause: Callable[[], Awaitable[SagaResult[Any]]]) -> None:
         parts = self._parts

@@ -12,7 +12,7 @@ from anyio import CancelScope, get_cancelled_exc_class
 from attrs import define
 
 from anysaga import _current
-from anysaga._cancellations import asks_to_end, is_cancelled
+from anysaga._cancellations import asks_to_end, is_cancelled, is_stray
 from anysaga._current import CurrentStep
 from anysaga._definition import is_async
 from anysaga._errors import StrayCancellation
@@ -147,7 +147,10 @@ async def call(
             ended = error.ended(scope, duration)
             return ended if ended.cancelled is None or is_cancelled(native_before) else _strayed(ended, current)
         how = _how(error, scope, native_before)
-        return Ended(how, error=error, duration=duration, cancelled=error if how is How.CANCELLED else None)
+        if error is None or how is not How.CANCELLED:
+            return Ended(how, error=error, duration=duration)
+        ended = Ended(how, error=error, duration=duration, cancelled=error)
+        return _strayed(ended, current) if is_stray(error, native_before) else ended
     finally:
         error = None  # its traceback holds this frame: together they would wait for the garbage collector
 

@@ -55,6 +55,19 @@ def asks_to_end(error: BaseException) -> bool:
     return isinstance(error, asking)
 
 
+def is_stray(error: BaseException, native_before: int) -> bool:
+    """Whether this is a cancellation that was not meant for the current task, alone or in a group.
+
+    Whoever gathers the results of several tasks, and raises what went wrong in one group, has them in there.
+    """
+    if is_cancelled(native_before):
+        return False
+    if isinstance(error, BaseExceptionGroup):
+        cancelled, others = error.split(get_cancelled_exc_class())
+        return cancelled is not None and (others is None or not asks_to_end(others))
+    return isinstance(error, get_cancelled_exc_class())
+
+
 class refusing_strays:  # noqa: N801 - a context manager, which as a generator would cost three times as much
     """Raise `StrayCancellation` for a cancellation that comes out although the current task is not being cancelled.
 
@@ -75,6 +88,6 @@ class refusing_strays:  # noqa: N801 - a context manager, which as a generator w
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is None or not isinstance(error, get_cancelled_exc_class()) or is_cancelled(self._before):
+        if error is None or not is_stray(error, self._before):
             return
         raise StrayCancellation(str(self._where)) from error

@@ -11,9 +11,9 @@ from weakref import WeakKeyDictionary
 from anyio import move_on_after
 
 from anysaga._around import AroundSaga, around_steps, cares_for_sagas
-from anysaga._cancellations import asks_to_end, refusing_strays
+from anysaga._cancellations import asks_to_end, is_stray, native_cancellations, refusing_strays
 from anysaga._definition import Definition
-from anysaga._errors import AnysagaError, ContainerFailed, NotProvided
+from anysaga._errors import AnysagaError, ContainerFailed, NotProvided, StrayCancellation
 from anysaga._middleware import Middleware, SagaCall
 from anysaga._nodes import Leaf
 from anysaga._results import SagaResult
@@ -36,7 +36,17 @@ class SagaScope:
     `result` is set once the saga is open.
     """
 
-    __slots__ = ("_around", "_closes", "_definition", "_manager", "_middlewares", "_saga_id", "_scope", "result")
+    __slots__ = (
+        "_around",
+        "_closes",
+        "_definition",
+        "_manager",
+        "_middlewares",
+        "_native_before",
+        "_saga_id",
+        "_scope",
+        "result",
+    )
 
     def __init__(
         self,
@@ -73,12 +83,13 @@ class SagaScope:
         return self
 
     async def _open(self) -> None:
+        self._native_before = native_cancellations()
         try:
             self._scope = await self._manager.__aenter__()
-        except AnysagaError:
-            raise
-        except Exception as error:
-            raise self._failed("open a scope", error) from error
+        except BaseException as error:
+            if self._passes(error):
+                raise
+            raise self._failed("open a scope", error) from error  # noqa: ASYNC104 - nobody cancelled us
 
     @property
     def tells(self) -> bool:
@@ -132,10 +143,14 @@ class SagaScope:
         except NotProvided as error:
             where = f"step {leaf.name!r} of saga {self._definition.name!r} ({self._saga_id})"
             raise NotProvided(error.wanted, f"{error.needed_by} for {where}") from error.__cause__
-        except AnysagaError:
-            raise
-        except Exception as error:
-            raise self._failed("make the step", error, leaf.name) from error
+        except BaseException as error:
+            if self._passes(error):
+                raise
+            raise self._failed("make the step", error, leaf.name) from error  # noqa: ASYNC104 - as above
+
+    def _passes(self, error: BaseException) -> bool:
+        """Whether it says by itself what to do, or asks the task to end."""
+        return isinstance(error, AnysagaError) or (asks_to_end(error) and not is_stray(error, self._native_before))
 
     def _tell(self, failure: BaseException, error: BaseException | None) -> None:
         problem = self._failed("close its scope", failure)
@@ -144,7 +159,10 @@ class SagaScope:
             error.add_note(str(problem))
 
     def _failed(self, doing: str, error: BaseException, step: str = "") -> ContainerFailed:
-        return ContainerFailed(self._definition.name, self._saga_id, step, doing, f"{type(error).__name__}: {error}")
+        problem = StrayCancellation("the container") if is_stray(error, self._native_before) else error
+        return ContainerFailed(
+            self._definition.name, self._saga_id, step, doing, f"{type(problem).__name__}: {problem}"
+        )
 
 
 def steps_without_scope(

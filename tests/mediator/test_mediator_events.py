@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -218,6 +219,21 @@ async def test_a_publisher_that_cannot_be_closed_keeps_nobody_from_leaving() -> 
 
     async with made(MemoryStorage(), JourneySaga, Ledger(), publisher=Stuck()) as mediator:
         await mediator.run(Journey())
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_cancelled_task_that_a_publisher_awaits_when_it_closes_cancels_nobody(
+    anyio_backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Careless(Broker):
+        async def aclose(self) -> None:
+            heartbeat = asyncio.ensure_future(anyio.sleep_forever())
+            heartbeat.cancel()
+            await heartbeat
+
+    async with made(MemoryStorage(), JourneySaga, Ledger(), publisher=Careless()) as mediator:
+        await mediator.run(Journey())
+    assert "the publisher could not be closed" in caplog.text
 
 
 async def test_a_storage_that_is_closed_first_keeps_nobody_from_leaving(storage: Storage) -> None:

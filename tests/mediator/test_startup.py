@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import anyio
@@ -9,7 +10,7 @@ import pytest
 from drives import eventually_ended
 from journeys import Journey, Leg, saga_of
 
-from anysaga import InvalidArgument, SagaMediator, SagaState
+from anysaga import InvalidArgument, SagaMediator, SagaState, StrayCancellation
 from anysaga.abc import Storage
 
 pytestmark = pytest.mark.anyio
@@ -139,6 +140,19 @@ async def test_a_start_that_is_cancelled_is_begun_again_by_who_waits(mediator_of
         await anyio.wait_all_tasks_blocked()
         scope.cancel()
     assert did == ["starting", "starting", "act a"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_cancelled_task_that_one_awaits_cancels_nobody(mediator_of: Mediators, did: list[str]) -> None:
+    async def connect() -> None:
+        connecting = asyncio.ensure_future(anyio.sleep_forever())
+        connecting.cancel()
+        await connecting
+
+    mediator = mediator_of(Leg("a", did), on_startup=[connect])
+    with pytest.raises(StrayCancellation, match="on_startup"):
+        await mediator.run(Journey())
+    assert did == []
 
 
 async def test_a_function_that_uses_the_mediator_is_refused_and_does_not_wait_for_itself(

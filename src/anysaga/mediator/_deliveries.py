@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import anyio
 from anyio import CancelScope, get_cancelled_exc_class
 
+from anysaga._cancellations import refusing_strays
 from anysaga._errors import StorageClosed, StorageError
 from anysaga._event_map import EventMap
 from anysaga._wiring import GivenContainer
@@ -50,7 +51,8 @@ class Deliveries:
     async def open(self) -> None:
         """Get ready to publish."""
         if self._publisher is not None:
-            await self._publisher.open()
+            with refusing_strays("the publisher"):
+                await self._publisher.open()
         self._scope = CancelScope()  # here, so that `stop` may come before `run`
         self._ended = anyio.Event()
 
@@ -92,7 +94,8 @@ class Deliveries:
         """End what was got ready."""
         if self._publisher is not None:
             try:
-                await self._publisher.aclose()
+                with refusing_strays("the publisher"):
+                    await self._publisher.aclose()
             except get_cancelled_exc_class():
                 raise
             except Exception:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import anyio
 
+from anysaga._cancellations import refusing_strays
 from anysaga._errors import InvalidArgument
 
 Hook = Callable[[], Awaitable[object] | object]
@@ -52,7 +53,8 @@ class Startup:
                 while self._left:
                     done = self._left[0]()
                     if inspect.isawaitable(done):
-                        await done
+                        with refusing_strays("a function of on_startup"):
+                            await done
                     del self._left[0]
             finally:
                 self._running = None
