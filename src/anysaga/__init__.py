@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from anysaga import _lazy
 from anysaga._composites import Fallback as Fallback
 from anysaga._composites import Parallel as Parallel
 from anysaga._current import CurrentStep as CurrentStep
@@ -73,6 +73,13 @@ from anysaga._step import Step as Step
 from anysaga._transaction import SagaTransaction as SagaTransaction
 from anysaga.storages import MemoryStorage as MemoryStorage
 
+__version__ = "0.1.0"
+
+for _name, _value in list(globals().items()):
+    if not _name.startswith("_"):
+        _lazy.show_as_public(__name__, _value)
+
+# What is imported when it is first used, so that a program that only declares and runs sagas starts quickly.
 if TYPE_CHECKING:
     from anysaga._blocking import BlockingRunner as BlockingRunner
     from anysaga._blocking import iter_saga as iter_saga
@@ -98,56 +105,33 @@ if TYPE_CHECKING:
     from anysaga.mediator import SagaMediator as SagaMediator
     from anysaga.mediator import SagaStream as SagaStream
     from anysaga.storages import SQLAlchemyStorage as SQLAlchemyStorage
-
-__version__ = "0.1.0"
-
-# What is imported when it is first used, so that a program that only declares and runs sagas starts quickly.
-_LATER = {
-    "BlockingMediator": "anysaga._blocking_mediator",
-    "BlockingRunner": "anysaga._blocking",
-    "BlockingStream": "anysaga._blocking_mediator",
-    "CircuitBreaker": "anysaga._breaker",
-    "CircuitListener": "anysaga._breaker",
-    "CircuitState": "anysaga._circuit",
-    "LoggingMiddleware": "anysaga._logging",
-    "SQLAlchemyStorage": "anysaga.storages",
-    "SagaMap": "anysaga.mediator",
-    "SagaMediator": "anysaga.mediator",
-    "SagaMermaid": "anysaga.diagrams",
-    "SagaStream": "anysaga.mediator",
-    "SagaWorker": "anysaga._worker",
-    "abandon": "anysaga._operations",
-    "bootstrap": "anysaga._bootstrap",
-    "compensate": "anysaga._operations",
-    "iter_saga": "anysaga._blocking",
-    "purge": "anysaga._retention",
-    "recover": "anysaga._recovery",
-    "recover_saga": "anysaga._recovery",
-    "resolve": "anysaga._operations",
-    "retry": "anysaga._operations",
-    "run_saga": "anysaga._blocking",
-    "run_worker": "anysaga._blocking",
-}
-
-
-def _show_as_public(name: str, value: object) -> None:
-    """Tracebacks, documentation and pickles show the public name, so private files may move freely."""
-    if not name.startswith("_") and getattr(value, "__module__", "").startswith("anysaga."):
-        value.__module__ = __name__
-
-
-def __getattr__(name: str) -> object:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_LATER[name]), name)
-    _show_as_public(name, value)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
-
-
-for _name, _value in list(globals().items()):
-    _show_as_public(_name, _value)
+else:
+    __getattr__, __dir__ = _lazy.attach(
+        __name__,
+        {
+            "BlockingMediator": "anysaga._blocking_mediator",
+            "BlockingRunner": "anysaga._blocking",
+            "BlockingStream": "anysaga._blocking_mediator",
+            "CircuitBreaker": "anysaga._breaker",
+            "CircuitListener": "anysaga._breaker",
+            "CircuitState": "anysaga._circuit",
+            "LoggingMiddleware": "anysaga._logging",
+            "SQLAlchemyStorage": "anysaga.storages",
+            "SagaMap": "anysaga.mediator",
+            "SagaMediator": "anysaga.mediator",
+            "SagaMermaid": "anysaga.diagrams",
+            "SagaStream": "anysaga.mediator",
+            "SagaWorker": "anysaga._worker",
+            "abandon": "anysaga._operations",
+            "bootstrap": "anysaga._bootstrap",
+            "compensate": "anysaga._operations",
+            "iter_saga": "anysaga._blocking",
+            "purge": "anysaga._retention",
+            "recover": "anysaga._recovery",
+            "recover_saga": "anysaga._recovery",
+            "resolve": "anysaga._operations",
+            "retry": "anysaga._operations",
+            "run_saga": "anysaga._blocking",
+            "run_worker": "anysaga._blocking",
+        },
+    )

@@ -12,6 +12,8 @@ from typing import Any, Protocol, assert_type
 
 from attrs import define
 
+import anysaga
+import anysaga.events.publishers
 from anysaga import (
     CircuitBreaker,
     EventHandler,
@@ -207,6 +209,13 @@ def bind_sagas(sagas: SagaMap) -> None:
 
 
 # What is wrong
+
+
+def use_misspelt_names() -> list[object]:
+    return [
+        anysaga.SagaWroker,  # type: ignore[attr-defined]
+        anysaga.events.publishers.KafkaPublischer,  # type: ignore[attr-defined]
+    ]
 
 
 class WrongResponse(Step[Order, Reservation]):

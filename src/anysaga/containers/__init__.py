@@ -6,9 +6,9 @@ Their own containers are accepted wherever a container is; an adapter is named o
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from anysaga._lazy import attach
 from anysaga.containers._raw import RawContainer as RawContainer
 
 if TYPE_CHECKING:
@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from anysaga.containers._di import DiContainer as DiContainer
     from anysaga.containers._dishka import DishkaContainer as DishkaContainer
     from anysaga.containers._svcs import SvcsContainer as SvcsContainer
-
-_ADAPTERS = {
-    "DependencyInjectorContainer": "anysaga.containers._dependency_injector",
-    "DiContainer": "anysaga.containers._di",
-    "DishkaContainer": "anysaga.containers._dishka",
-    "SvcsContainer": "anysaga.containers._svcs",
-}
+else:
+    __getattr__, __dir__ = attach(
+        __name__,
+        {
+            "DependencyInjectorContainer": "anysaga.containers._dependency_injector",
+            "DiContainer": "anysaga.containers._di",
+            "DishkaContainer": "anysaga.containers._dishka",
+            "SvcsContainer": "anysaga.containers._svcs",
+        },
+    )
 
 # What each package calls a container, and who adapts it. A package that nobody imported has made no container.
 _RAW = (
@@ -41,14 +44,6 @@ def adapted(given: Any) -> Container | None:
         if isinstance(kind, type) and (
             isinstance(given, kind) or (isinstance(given, type) and issubclass(given, kind))
         ):
-            made: Container = __getattr__(adapter)(given)
+            made: Container = getattr(sys.modules[__name__], adapter)(given)
             return made
     return None
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _ADAPTERS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    adapter = getattr(import_module(_ADAPTERS[name]), name)
-    adapter.__module__ = __name__
-    return adapter

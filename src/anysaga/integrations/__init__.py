@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from anysaga._lazy import attach
 
 if TYPE_CHECKING:
     from anysaga.integrations._aiobreaker import AioBreakerAdapter as AioBreakerAdapter
@@ -12,21 +13,15 @@ if TYPE_CHECKING:
     from anysaga.integrations._fastapi import saga_events as saga_events
     from anysaga.integrations._otel import OpenTelemetryMiddleware as OpenTelemetryMiddleware
     from anysaga.integrations._saga_events import SagaEvents as SagaEvents
-
-_MODULES = {
-    "AioBreakerAdapter": "_aiobreaker",
-    "MediatorDep": "_fastapi",
-    "OpenTelemetryMiddleware": "_otel",
-    "SagaEvents": "_fastapi",
-    "mediator_lifespan": "_fastapi",
-    "saga_events": "_fastapi",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    if getattr(found, "__module__", "").startswith(f"{__name__}."):
-        found.__module__ = __name__
-    return found
+else:
+    __getattr__, __dir__ = attach(
+        __name__,
+        {
+            "AioBreakerAdapter": "anysaga.integrations._aiobreaker",
+            "MediatorDep": "anysaga.integrations._fastapi",
+            "OpenTelemetryMiddleware": "anysaga.integrations._otel",
+            "SagaEvents": "anysaga.integrations._fastapi",  # which tells what is missing without the package
+            "mediator_lifespan": "anysaga.integrations._fastapi",
+            "saga_events": "anysaga.integrations._fastapi",
+        },
+    )

@@ -7,22 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anysaga._errors import MissingDriver
-from anysaga.storages._memory import MemoryStorage
+from anysaga._lazy import attach
+from anysaga.storages._memory import MemoryStorage as MemoryStorage
 
 if TYPE_CHECKING:
-    from anysaga.storages.sql import SQLAlchemyStorage
-
-__all__ = ["MemoryStorage", "SQLAlchemyStorage"]
-
-
-def __getattr__(name: str) -> object:
-    if name != "SQLAlchemyStorage":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        from anysaga.storages.sql import SQLAlchemyStorage  # noqa: PLC0415 - only who uses it needs SQLAlchemy
-    except ModuleNotFoundError as error:
-        if error.name != "sqlalchemy":
-            raise
-        raise MissingDriver(name, "sqlalchemy", "sql") from error
-    return SQLAlchemyStorage
+    from anysaga.storages.sql import SQLAlchemyStorage as SQLAlchemyStorage
+else:
+    __getattr__, __dir__ = attach(__name__, {"SQLAlchemyStorage": "anysaga.storages.sql"})

@@ -244,6 +244,7 @@ def test_a_missing_package_is_named(publisher: str, package: str, module: str, m
     for name in list(sys.modules):
         if name.startswith("anysaga.events.publishers._"):
             monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(publishers, publisher, raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     extra = "rabbitmq" if "Rabbit" in publisher else "kafka"
     with pytest.raises(MissingPackage, match=rf"'{package}' is not installed: pip install 'anysaga\[{extra}\]'"):

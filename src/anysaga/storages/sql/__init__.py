@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
-from anysaga.storages.sql._storage import SQLAlchemyStorage
+from anysaga._errors import MissingDriver
 
-__all__ = ["SQLAlchemyStorage"]
+try:
+    from anysaga.storages.sql._storage import SQLAlchemyStorage as SQLAlchemyStorage
+except ModuleNotFoundError as error:
+    if error.name != "sqlalchemy":
+        raise
+    raise MissingDriver("SQLAlchemyStorage", "sqlalchemy", "sql") from error
