@@ -135,9 +135,10 @@ class Endings:
         step, goes_back = progress.of(leaf.path), progress.goes_back(leaf)
         if answer is Outcome.DONE and not goes_back:
             context = progress.context_of(leaf)
-            fields = clashes_at(progress, leaf, context.base if step.intent else context.current)
-            if fields:
-                answer, text = Outcome.UNKNOWN, f"it is done, but another step changed {', '.join(fields)} as well"
+            try:
+                self._refuse_clashes(leaf, context.base if step.intent else context.current)
+            except (NotStorable, ContextConflict) as error:
+                answer, text = Outcome.UNKNOWN, f"it is done, but its context cannot be merged: {error}"
         self.journal.note(EntryKind.PROBED, leaf.path, outcome=answer, error=text)
         if answer is Outcome.DONE and not goes_back:
             saga_id = self.journal.saga_id

@@ -11,6 +11,7 @@ from anysaga._merging import merge
 from anysaga._nodes import ROOT, Above, Leaf, is_below
 from anysaga._progress import Copy, Progress, may_undo
 from anysaga._records import Entry, EntryKind, Outcome, SagaState
+from anysaga._snapshot import is_too_big
 
 
 def apply(progress: Progress, entry: Entry) -> None:
@@ -163,7 +164,9 @@ def _undone(progress: Progress, entry: Entry) -> None:
     for above in reversed(leaf.above):
         if above.parallel and progress.is_back(above.branch):
             copy, outer = progress.copies[above.branch], progress.context_at(above.scope)
-            outer.current = merge(copy.origin, outer.current, copy.current)
+            merged = merge(copy.origin, outer.current, copy.current)
+            if not is_too_big(merged):  # what no store takes is left out: nobody could read it, and undo the rest
+                outer.current = merged
             copy.origin = copy.current  # so that another undo in this branch does not bring it a second time
 
 

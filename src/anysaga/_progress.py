@@ -5,9 +5,11 @@ from __future__ import annotations
 from attrs import define, field
 
 from anysaga._definition import Definition
+from anysaga._errors import NotStorable
 from anysaga._merging import clashes, merge
 from anysaga._nodes import ROOT, Leaf, Node, is_below
 from anysaga._records import Outcome, SagaState
+from anysaga._snapshot import TOO_BIG, is_too_big
 
 
 @define(eq=False, repr=False)
@@ -177,7 +179,10 @@ def may_undo(leaf: Leaf, step: StepProgress, fence: int) -> bool:
 
 
 def clashes_at(progress: Progress, leaf: Leaf, text: str) -> list[str]:
-    """The fields of the context that two branches of a Parallel would have changed, were this step done with `text`."""
+    """The fields of the context that two branches of a Parallel would have changed, were this step done with `text`.
+
+    Raises `NotStorable` if what they make together is too big.
+    """
     for above in reversed(leaf.above):
         if above.parallel:
             copy, outer = progress.copies[above.branch], progress.context_at(above.scope)
@@ -186,6 +191,8 @@ def clashes_at(progress: Progress, leaf: Leaf, text: str) -> list[str]:
                 if fields:
                     return fields
             text = merge(copy.origin, outer.base, text)
+            if is_too_big(text):
+                raise NotStorable("the context that the branches of a Parallel make together", TOO_BIG)
         if progress.parts_done.get(above.path, 0) + 1 < above.size:
             return []
     return []

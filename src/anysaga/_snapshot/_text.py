@@ -117,9 +117,14 @@ def loads(text: str) -> Any:
 
 
 def check_size(text: str) -> None:
-    """Raise `Misfit` for a text that is too big. An UTF-8 character has at most 4 bytes, so most are not encoded."""
-    if len(text) * 4 > MAX_CONTEXT_BYTES and len(text.encode("utf-8", "surrogatepass")) > MAX_CONTEXT_BYTES:
+    """Raise `Misfit` for a text that is too big."""
+    if is_too_big(text):
         raise Misfit(TOO_BIG)
+
+
+def is_too_big(text: str) -> bool:
+    """Whether no store takes a text. An UTF-8 character has at most 4 bytes, so most are not encoded to tell."""
+    return len(text) * 4 > MAX_CONTEXT_BYTES and len(text.encode("utf-8", "surrogatepass")) > MAX_CONTEXT_BYTES
 
 
 def _check_nesting(plain: Any) -> None:
