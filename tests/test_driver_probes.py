@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from journeys import (
     AT_ONCE,
@@ -24,6 +26,7 @@ from journeys import (
 
 from anysaga import MemoryStorage, NotDone, Outcome, SagaParked, SagaState, recover_saga
 from anysaga.abc import EntryKind, Storage
+from anysaga.storages._clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -200,3 +203,39 @@ async def test_going_back_asks_about_the_step_in_doubt_before_it_undoes_it(did: 
         group.cancel_scope.cancel()
     assert did == ["act a", "act b", "probe b", "undo a"]
     assert "PROBED 2" in await kinds_of(storage, "j")
+
+
+class SlowProbe(ProbedLeg):
+    """A step whose probe waits for something."""
+
+    waits_for: Callable[[], Awaitable[None]] = staticmethod(anyio.sleep_forever)
+
+    async def probe(self, journey: Journey) -> Outcome:
+        await self.waits_for()
+        return await super().probe(journey)
+
+
+async def test_the_limit_of_a_saga_ends_a_probe_on_the_way_forward(storage: Storage, did: list[str]) -> None:
+    """B6: one that hangs would keep the saga for ever."""
+    leg = SlowProbe("a", did, act=raises(OSError("mine")))
+    with anyio.fail_after(30), pytest.raises(OSError, match="mine"):
+        await saga_of(storage, leg, timeout=0.3).run(Journey(), saga_id="j")
+    assert did == ["act a", "undo a"]
+    assert "SagaTimeout" in (await errors_of(storage, "j", EntryKind.PROBED))[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [({"pivot": True}, ["probe a"]), ({}, ["probe a", "undo a"])], ids=["pivot", "back"]
+)
+async def test_the_limit_of_a_saga_ends_no_probe_of_a_pivot_and_none_on_the_way_back(
+    did: list[str], options: dict[str, Any], expected: list[str]
+) -> None:
+    clock = ManualClock()
+    storage = MemoryStorage(clock=clock)
+    began = anyio.Event()
+    lost = saga_of(storage, ProbedLeg("a", did, act=hangs(began), **options), timeout=60.0)
+    await lost_in(began, storage, lambda: lost.run(Journey(), saga_id="j"))
+    clock.advance(61)
+    leg = SlowProbe("a", did, answer=answers(Outcome.DONE), waits_for=anyio.lowlevel.checkpoint, **options)
+    await recover_saga(saga_of(storage, leg, timeout=60.0), "j")
+    assert did == ["act a", *expected]

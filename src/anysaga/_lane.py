@@ -92,6 +92,8 @@ class Lane:
     async def carry_out(self, decision: Decision) -> None:
         """Carry out any decision for a way forward but an act."""
         match decision:
+            case Probe() if self._expired():
+                self._expire()
             case Probe(leaf):
                 await self._probe(leaf)
             case Back(path, cause):

@@ -134,7 +134,8 @@ class Stepping:
         await self.journal.storage.confirm(self._refuse_if_lost())
         self.context.bring_to(progress.context_of(leaf).base)
         current = self._current(leaf, "act", progress.of(leaf.path).attempts, Outcome.UNKNOWN, records=False)
-        ended = await self._call(leaf, self.steps[leaf.path].probe, current, math.inf)
+        deadline = math.inf if leaf.pivot or progress.pivot or progress.goes_back(leaf) else self.deadline
+        ended = await self._call(leaf, self.steps[leaf.path].probe, current, deadline)
         self._refuse_if_lost_in(ended)
         self.context.touched()
         if ended.how is How.STILL_RUNNING:
