@@ -151,6 +151,27 @@ async def test_the_limit_of_a_saga_cuts_no_wait_short_after_a_pivot(did: list[st
     assert did == ["act a", "act b"]
 
 
+async def test_a_step_over_its_limit_after_a_pivot_is_no_saga_over_its_own(did: list[str]) -> None:
+    """B6: it went back beyond the pivot."""
+    clock = ManualClock()
+    slow = Leg("c", did, act=hangs_once(anyio.Event()), timeout=0.01, retry=AT_ONCE)
+    saga = saga_of(MemoryStorage(clock=clock), Leg("a", did), Leg("b", did, pivot=True), slow, timeout=60.0)
+    async with saga.transaction(Journey(), saga_id="j") as transaction:
+        await anext(transaction)
+        await anext(transaction)
+        await transaction.suspend()
+    clock.advance(61)
+    assert (await saga.run(saga_id="j")).state is SagaState.COMPLETED
+    assert did == ["act a", "act b", "act c", "act c"]
+
+
+async def test_a_pivot_over_its_limit_is_no_saga_over_its_own(storage: Storage, did: list[str]) -> None:
+    pivot = Leg("b", did, act=hangs_once(anyio.Event()), pivot=True, timeout=2 * SOON_WITH_DISK, retry=AT_ONCE)
+    result = await saga_of(storage, Leg("a", did), pivot, timeout=SOON_WITH_DISK).run(Journey())
+    assert result.state is SagaState.COMPLETED
+    assert did == ["act a", "act b", "act b"]
+
+
 async def test_the_limit_of_a_saga_does_not_end_a_pivot_that_acts(storage: Storage, did: list[str]) -> None:
     """It would only leave it in doubt."""
     began = anyio.Event()

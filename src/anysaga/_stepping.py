@@ -134,8 +134,7 @@ class Stepping:
         await self.journal.storage.confirm(self._refuse_if_lost())
         self.context.bring_to(progress.context_of(leaf).base)
         current = self._current(leaf, "act", progress.of(leaf.path).attempts, Outcome.UNKNOWN, records=False)
-        deadline = math.inf if leaf.pivot or progress.pivot or progress.goes_back(leaf) else self.deadline
-        ended = await self._call(leaf, self.steps[leaf.path].probe, current, deadline)
+        ended = await self._call(leaf, self.steps[leaf.path].probe, current, self._deadline_of(leaf))
         self._refuse_if_lost_in(ended)
         self.context.touched()
         if ended.how is How.STILL_RUNNING:
@@ -279,13 +278,14 @@ class Stepping:
             return error
         return ended.error or ended.cancelled or StaleFence(self.journal.saga_id, self.journal.progress.fence)
 
+    def _deadline_of(self, leaf: Leaf) -> float:
+        """The saga's, where it counts for a step: not for a pivot, not after one, and not on the way back."""
+        progress = self.journal.progress
+        return math.inf if leaf.pivot or progress.pivot or progress.goes_back(leaf) else self.deadline
+
     def _timeout_error(self, leaf: Leaf) -> BaseException:
         saga, saga_id = self.definition.name, self.journal.saga_id
-        if (
-            not self.journal.progress.goes_back(leaf)
-            and current_time() >= self.deadline
-            and self.definition.timeout is not None
-        ):
+        if current_time() >= self._deadline_of(leaf) and self.definition.timeout is not None:
             return SagaTimeout(saga, saga_id, self.definition.timeout)
         return StepTimeout(saga, saga_id, leaf.name, leaf.timeout or 0.0)
 
