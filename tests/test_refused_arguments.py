@@ -10,6 +10,7 @@ import pytest
 from attrs import define
 
 from anysaga import (
+    BlockingRunner,
     ContainerFailed,
     EventHandler,
     EventMap,
@@ -17,17 +18,22 @@ from anysaga import (
     LoggingMiddleware,
     MemoryStorage,
     NotStorable,
+    Retry,
     Saga,
     SagaMap,
     SagaMediator,
     SagaState,
+    SagaWorker,
     Step,
     abandon,
     bootstrap,
     compensate,
     purge,
+    recover,
     resolve,
     retry,
+    run_saga,
+    run_worker,
 )
 from anysaga.events import EventRelay
 
@@ -64,6 +70,10 @@ def mapped() -> SagaMap:
 async def bind_later(sagas: object) -> None: ...
 
 
+def worker(on_result: Any) -> SagaWorker:
+    return SagaWorker([OrderSaga], storage=MemoryStorage(), on_result=on_result)
+
+
 def strange(given: object) -> Any:
     """Anything, so that type checkers let it through, as they do in code without types."""
     return given
@@ -84,13 +94,35 @@ def strange(given: object) -> Any:
         (lambda: bootstrap({}, bind_later), "sagas_mapper", "give a plain function"),
         (lambda: bootstrap({}, bind, domain_events_mapper=strange(EventMap())), "domain_events_mapper", "give a plain"),
         (lambda: bootstrap({}, bind, domain_events_mapper=bind_later), "domain_events_mapper", "give a plain"),
+        (lambda: OrderSaga(middlewares=strange(5)), "middlewares", "give a list"),
+        (lambda: worker(bind_later), "on_result", "give a plain function"),
+        (lambda: worker(5), "on_result", "give a plain function"),
+        (lambda: Retry(on=strange(bind_later)), "on", "or a function of the error"),
+        (lambda: run_saga(OrderSaga, Order(), backend="curio"), "backend", 'give "asyncio" or "trio"'),
+        (lambda: run_worker([OrderSaga], storage=MemoryStorage(), backend=strange(5)), "backend", "give"),
+        (lambda: BlockingRunner(backend="uvloop"), "backend", 'give "asyncio" or "trio"'),
     ],
-    ids=[str(number) for number in range(1, 13)],
+    ids=[str(number) for number in range(1, 20)],
 )
 def test_it_is_refused_where_it_is_given(give: Callable[[], object], name: str, words: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         give()
     assert (caught.value.name, words in caught.value.expected) == (name, True)
+
+
+def other_saga(**options: Any) -> Saga[Order]:
+    return Saga[Order](name="OrderSaga", steps=[Look], **options)
+
+
+@pytest.mark.anyio
+async def test_two_sagas_of_one_name_and_version_are_refused_wherever_a_stored_one_must_be_told() -> None:
+    """All that are stored would go to the first."""
+    sagas: list[Any] = [OrderSaga, OrderSaga(), other_saga()]
+    with pytest.raises(InvalidArgument, match="version 1: give each its own name or version"):
+        SagaWorker(sagas, storage=MemoryStorage())
+    with pytest.raises(InvalidArgument, match="name='OrderSaga'"):
+        await recover(sagas, storage=MemoryStorage())
+    assert await recover([*sagas[:2], other_saga(version=2)], storage=MemoryStorage()) == []
 
 
 @pytest.mark.anyio

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TypeGuard
+
+import anyio
 
 from anysaga._errors import InvalidArgument
 
@@ -24,3 +27,9 @@ def check_counts(**counts: object) -> None:
     for name, count in counts.items():
         if type(count) is not int or count < 1:
             raise InvalidArgument(name, count, "give a whole number, 1 or more")
+
+
+def check_backend(backend: object) -> None:
+    """Raise `InvalidArgument` for what is no event loop, or one that is not installed."""
+    if not isinstance(backend, str) or backend not in anyio.get_all_backends() or find_spec(backend) is None:
+        raise InvalidArgument("backend", backend, 'give "asyncio" or "trio"; the latter needs the package trio')

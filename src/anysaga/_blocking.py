@@ -13,6 +13,7 @@ import anyio
 from anyio import NoEventLoopError
 from anyio.lowlevel import current_token
 
+from anysaga._arguments import check_backend
 from anysaga._errors import BlockingCallInLoop, RunnerMisused, StorageUnavailable
 from anysaga._iterating import SagaIterator
 from anysaga._loop_thread import LoopThread
@@ -96,6 +97,7 @@ def run_worker(
         run_worker([OrderSaga], storage="postgresql+psycopg://orders@db/orders", container=services)
     """
     _refuse_in_loop("run_worker()")
+    check_backend(backend)
 
     async def main() -> None:
         opened = _storage_of(storage)
@@ -135,6 +137,7 @@ class BlockingRunner:
         backend: str = "asyncio",
         _caller: str = "BlockingRunner",
     ) -> None:
+        check_backend(backend)
         self._given = storage
         self._container = container
         self._backend = backend

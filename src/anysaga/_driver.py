@@ -255,7 +255,8 @@ class Driver:
         seq, fence = journal.seq + 1, journal.progress.fence
 
         def tell(sentence: str) -> None:
-            note = Entry(EntryKind.NOTE, path, error=sentence, seq=seq, fence=fence)
+            text = f"{parking.reason}; {sentence}"  # which from then on stands for the reason in the saga's summary
+            note = Entry(EntryKind.NOTE, path, error=text, seq=seq, fence=fence)
             journal.storage.defer(Write(journal.saga_id, fence, (note,), SagaState.PARKED))
 
         parking.thread.when_ended(tell)

@@ -59,7 +59,9 @@ class Endings:
         clean = uncalled or (ended.how is How.RAISED and leaf.is_clean(error))
         forgiven = progress.of(leaf.path).forgiven
         final = isinstance(error, SagaTimeout) or refused
-        text, problem = self._context_or_none(progress.context_of(leaf).base)
+        durable = progress.context_of(leaf).base
+        # A thread that still runs may change the context at this very moment.
+        text, problem = (None, "") if ended.how is How.STILL_RUNNING else self._context_or_none(durable)
         self.journal.note(
             EntryKind.NOT_DONE if clean else EntryKind.UNKNOWN,
             leaf.path,

@@ -100,7 +100,7 @@ class Middleware:
 
 def checked_middlewares(middlewares: Iterable[Middleware]) -> tuple[Middleware, ...]:
     """Middlewares as they are kept. Raises `InvalidArgument`."""
-    if isinstance(middlewares, Middleware):
+    if isinstance(middlewares, Middleware) or not isinstance(middlewares, Iterable):
         raise InvalidArgument("middlewares", middlewares, "give a list of middlewares, even if it is only one")
     given = tuple(middlewares)
     for one in given:

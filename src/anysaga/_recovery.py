@@ -86,7 +86,7 @@ async def recover(
     At most `limit` sagas in all, `concurrency` at once. A saga that cannot be decoded, or does not fit its definition,
     is parked; one that fails in another way is logged and tried again by a later call. Neither stops the others. Call
     it at start-up and now and then. Raises `StorageError` if the store cannot hand out sagas, once those that it had
-    handed out are finished.
+    handed out are finished; `InvalidArgument` for two different sagas of one name and version.
 
         for result in await recover([OrderSaga, RefundSaga], storage=storage, container=services):
             print(result.saga_id, result.state)

@@ -5,6 +5,7 @@ Ground floor: imports nothing of ours but errors.
 
 from __future__ import annotations
 
+import inspect
 import math
 import random
 from collections.abc import Callable
@@ -76,4 +77,4 @@ def _is_matcher(on: object) -> bool:
         return bool(on) and all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in on)
     if isinstance(on, type):
         return issubclass(on, BaseException)
-    return callable(on)
+    return callable(on) and not inspect.iscoroutinefunction(on)

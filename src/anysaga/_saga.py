@@ -263,13 +263,25 @@ def made_saga(given: object, **options: Any) -> Saga[Any]:
 
 
 def made_sagas(given: object) -> list[Saga[Any]]:
-    """Several of them, at least one."""
+    """Several of them, at least one, and each of a name and version of its own."""
     if not isinstance(given, Iterable):
         raise InvalidArgument("sagas", given, "give a list of sagas, even if it is only one")
     made = [made_saga(each) for each in given]
     if not made:
         raise InvalidArgument("sagas", made, "name at least one saga")
+    for number, saga in enumerate(made):
+        refuse_namesake(saga, made[:number])
     return made
+
+
+def refuse_namesake(saga: Saga[Any], others: Iterable[Saga[Any]]) -> None:
+    """Raise `InvalidArgument` if another saga has this name and version: nobody could say whose a stored one is."""
+    mine = saga.definition
+    for other in others:
+        theirs = other.definition
+        if theirs is not mine and (theirs.name, theirs.version) == (mine.name, mine.version):
+            words = f"two different sagas have it and version {mine.version}: give each its own name or version"
+            raise InvalidArgument("name", mine.name, words)
 
 
 def checked_storage(storage: Storage | None) -> Storage:

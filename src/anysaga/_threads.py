@@ -74,8 +74,8 @@ class ThreadRun:
 
     def _sentence(self) -> str:
         if self.error is None:
-            return "the thread that was still running has returned"
-        return f"the thread that was still running has ended with {type(self.error).__name__}"
+            return "it has returned by now"
+        return f"it has ended by now with {type(self.error).__name__}"
 
 
 async def in_step_thread(function: Callable[[Any], Any], context: Any, current: CurrentStep, grace: float) -> ThreadRun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import random
 import signal
@@ -46,7 +47,8 @@ class SagaWorker:
         async with SQLAlchemyStorage("postgresql+psycopg://orders@db/orders") as storage:
             await SagaWorker([OrderSaga, RefundSaga], storage=storage, container=services).run()
 
-    Raises `InvalidArgument` for numbers that make no sense, and for no saga at all.
+    Raises `InvalidArgument` for numbers that make no sense, for an `on_result` that is no plain function, for no saga
+    at all, and for two different ones of one name and version.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class SagaWorker:
     ) -> None:
         check_counts(concurrency=concurrency)
         check_seconds(poll=poll, drain_timeout=drain_timeout)
+        if on_result is not None and (not callable(on_result) or inspect.iscoroutinefunction(on_result)):
+            raise InvalidArgument("on_result", on_result, "give a plain function of a result, which nobody awaits")
         self._recovery = Recovery.of(sagas, storage, container)
         self._recovery.stops = lambda: self._drains
         self._concurrency = concurrency

@@ -106,7 +106,8 @@ class Storage(ABC):
     async def release(self, claim: Claim, *, wait: float = 0.0) -> None:
         """Give a claim back without an entry: no owner, one claim less counted, due again in `wait` seconds.
 
-        Does nothing if the fence is no longer current.
+        Does nothing if the fence is no longer current. A release that fails is left to the storage as well, as by
+        `defer`, before the error is raised: else nobody could take the saga while this incarnation lives.
         """
 
     @abstractmethod

@@ -69,6 +69,7 @@ class Deaf(Step[Tour]):
         self.wake = threading.Event()
 
     def act(self, tour: Tour) -> None:
+        tour.notes.append("began")
         self.wake.wait(20)
 
     def compensate(self, tour: Tour) -> None:
@@ -85,7 +86,20 @@ async def test_a_thread_that_does_not_end_parks_the_saga_and_is_noted_later() ->
     with anyio.fail_after(10):
         while (await storage.load("t")).entries[-1].kind != "NOTE":  # noqa: ASYNC110 - a thread writes it
             await anyio.lowlevel.checkpoint()
-    assert (await storage.load("t")).summary.state is SagaState.PARKED
+    summary = (await storage.load("t")).summary
+    assert summary.state is SagaState.PARKED
+    assert summary.note == "its thread is still running 0.02 seconds after it was asked to end; it has returned by now"
+
+
+@pytest.mark.anyio
+async def test_what_a_thread_writes_that_does_not_end_is_not_kept() -> None:
+    """F: it may write at the very moment at which it would be read."""
+    deaf, storage, tour = Deaf(), MemoryStorage(), Tour()
+    with pytest.raises(SagaParked, match="still running"):
+        await Saga[Tour](name="s", steps=[deaf], grace=0.02, storage=storage).run(tour, saga_id="t")
+    deaf.wake.set()
+    assert tour.notes == ["began"]
+    assert [entry.context for entry in (await storage.load("t")).entries if entry.kind == "UNKNOWN"] == [None]
 
 
 class Polite(Step[Tour]):

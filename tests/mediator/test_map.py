@@ -50,6 +50,14 @@ def test_a_context_finds_the_saga_of_its_type(did: list[str]) -> None:
     assert [saga.definition.name for saga in sagas] == ["OrderSaga", "journey"]
 
 
+def test_a_saga_of_the_name_and_version_of_another_one_is_refused() -> None:
+    sagas = SagaMap()
+    sagas.bind(Order, OrderSaga)
+    with pytest.raises(InvalidArgument, match=r"'OrderSaga'.*version 1"):
+        sagas.bind(RushOrder, Saga[RushOrder](name="OrderSaga", steps=[Look]))
+    sagas.bind(RushOrder, Saga[RushOrder](name="OrderSaga", steps=[Look], version=2))
+
+
 def test_a_context_without_a_saga_is_refused_with_those_that_have_one() -> None:
     sagas = SagaMap()
     sagas.bind(Order, OrderSaga)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from anysaga._errors import ContextAlreadyMapped, ContextNotMapped, InvalidArgument, SagaMismatch, SagaOfOtherContext
 from anysaga._records import SagaSummary
-from anysaga._saga import Saga, made_saga
+from anysaga._saga import Saga, made_saga, refuse_namesake
 
 ContextT = TypeVar("ContextT")
 
@@ -27,8 +27,8 @@ class SagaMap:
     def bind(self, context_type: type[ContextT], saga: type[Saga[ContextT]] | Saga[ContextT]) -> None:
         """Say which saga a context of this type starts.
 
-        Raises `ContextAlreadyMapped` if there is one, `SagaOfOtherContext` if the saga works on another type, and
-        `DefinitionError` for a saga that has no steps.
+        Raises `ContextAlreadyMapped` if there is one, `SagaOfOtherContext` if the saga works on another type,
+        `InvalidArgument` if another saga has its name and version, and `DefinitionError` if it has no steps.
         """
         made = made_saga(saga)
         definition = made.definition
@@ -37,6 +37,7 @@ class SagaMap:
         if context_type in self._sagas:
             before = self._sagas[context_type].definition.name
             raise ContextAlreadyMapped(_name(context_type), definition.name, before)
+        refuse_namesake(made, self)
         self._sagas[context_type] = made
 
     def prepared(self, prepare: Callable[[Saga[Any]], Saga[Any]]) -> SagaMap:
