@@ -645,7 +645,7 @@ async def test_a_cancellation_is_not_swallowed(storage: Storage, did: list[str])
 async def test_a_cancelled_task_that_a_middleware_awaits_cancels_nobody(
     storage: Storage,
     did: list[str],
-    late: bool,  # noqa: FBT001
+    late: bool,
 ) -> None:
     async def stray(call: SagaCall, call_next: NextSaga) -> Any:
         if late:

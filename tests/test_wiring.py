@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pytest
 
@@ -49,6 +49,34 @@ class Greedy(Plain):
         self.clocks = clocks
 
 
+class Strict(Plain):
+    def __init__(self, bank: Bank, clock: Clock | None = None, /, *, tries: int = 3) -> None:
+        self.bank = bank
+        self.clock = clock
+        self.tries = tries
+
+
+NOBODY = Bank()
+
+
+class Defaulted(Plain):
+    def __init__(self, bank: Bank = NOBODY) -> None:
+        self.bank = bank
+
+
+class Vault(Bank):
+    """What the container's bank needs, and it has not."""
+
+
+class Store(Generic[T]):
+    pass
+
+
+class Keep(Plain):
+    def __init__(self, store: Store[int]) -> None:
+        self.store = store
+
+
 class Derived(Charge):
     """It takes over the constructor of its base."""
 
@@ -73,7 +101,7 @@ class Theirs:
         found: Any = self.known[name]
         if isinstance(found, Exception):
             raise found
-        made: T = found
+        made: T = await self.get(found) if isinstance(found, type) else found
         return made
 
 
@@ -181,6 +209,17 @@ class TestWire:
 
         assert (caught.value.wanted, caught.value.needed_by) == ("Clock", "Charge(clock)")
 
+    async def test_parameters_may_have_no_names_for_callers(self) -> None:
+        made = await wired(Strict, {Bank: Bank, int: lambda: 7})
+
+        assert (type(made.bank), made.clock, made.tries) == (Bank, None, 7)
+
+    async def test_a_generic_type_is_looked_up_and_named_with_its_arguments(self) -> None:
+        assert type((await wired(Keep, {Store[int]: Store})).store) is Store
+        with pytest.raises(NotProvided) as caught:
+            await wired(Keep, {Store: Store})
+        assert caught.value.wanted.endswith("Store[int]")
+
     async def test_open_ended_parameters_are_left_out(self) -> None:
         made = await wired(Greedy, {Bank: Bank, Clock: Clock})
 
@@ -207,6 +246,12 @@ class TestTheirs:
         made = await wired(Charge, Theirs(Bank=bank, Clock=clock))
 
         assert (made.bank, made.clock) == (bank, clock)
+
+    @pytest.mark.parametrize("step", [Charge, Defaulted])
+    async def test_what_it_lacks_to_make_what_the_step_needs_is_named(self, step: type[Plain]) -> None:
+        """It knows that, and cannot make it; no default takes its place."""
+        with pytest.raises(NotProvided, match="no Vault"):
+            await wired(step, Theirs(Bank=Vault, Clock=Clock()))
 
     async def test_what_it_lacks_to_make_the_step_is_not_taken_for_the_step(self) -> None:
         """It knows the step and cannot make it: that is said, instead of trying to make it in another way."""

@@ -14,6 +14,7 @@ from attrs import define, field
 from anysaga._errors import InvalidArgument, NotProvided
 from anysaga.abc import Container, Scope
 from anysaga.containers import RawContainer, adapted
+from anysaga.containers._names import means, name_of
 
 _T = TypeVar("_T")
 
@@ -37,7 +38,7 @@ class MappingContainer:
     def __attrs_post_init__(self) -> None:
         for kind, factory in self.factories.items():
             if not callable(factory):
-                raise InvalidArgument("container", factory, f"give a function that makes a {_name(kind)}")
+                raise InvalidArgument("container", factory, f"give a function that makes a {name_of(kind)}")
 
     def scope(self) -> AbstractAsyncContextManager[Scope]:
         """Open a scope that makes its own instances."""
@@ -67,7 +68,7 @@ class _MappingScope:
     async def _make(self, wanted: type) -> Any:
         factory = self.factories.get(wanted)
         if factory is None:
-            raise NotProvided(_name(wanted), "somebody")
+            raise NotProvided(name_of(wanted), "somebody")
         made = factory()
         return await made if inspect.isawaitable(made) else made
 
@@ -96,26 +97,31 @@ async def wire(step: type[_T], scope: Scope) -> _T:
     """Make a step: as the container makes it if it knows the class, else its constructor is filled from the container.
 
     A parameter with a default keeps it where the container has nothing. Raises `NotProvided`, naming the parameter,
-    for one without, and `TypeError` for one that has no annotation either.
+    for one without, or what the container lacks to make what it has; and `TypeError` for a parameter that has neither
+    a default nor an annotation.
     """
     if not isinstance(scope, _MappingScope) or scope.knows(step):
         try:
             return await scope.get(step)
         except NotProvided as error:
-            if error.wanted != step.__qualname__:
+            if not means(error.wanted, step):
                 raise
     given: dict[str, Any] = {}
-    for name, parameter in _parameters(step).items():  # type: ignore[arg-type]  # a class is hashable
+    parameters = _parameters(step)  # type: ignore[arg-type]  # a class is hashable
+    for name, parameter in parameters.items():
         if parameter.annotation is parameter.empty:
             if parameter.default is parameter.empty:
                 raise TypeError(f"{step.__qualname__}({name}) says no type: annotate it, so that it can be looked up")
             continue
         try:
             given[name] = await scope.get(parameter.annotation)
-        except NotProvided:
+        except NotProvided as error:
+            if not means(error.wanted, parameter.annotation):
+                raise
             if parameter.default is parameter.empty:
-                raise NotProvided(_name(parameter.annotation), f"{step.__qualname__}({name})") from None
-    return step(**given)
+                raise NotProvided(name_of(parameter.annotation), f"{step.__qualname__}({name})") from None
+    first = [given.pop(name, each.default) for name, each in parameters.items() if each.kind is each.POSITIONAL_ONLY]
+    return step(*first, **given)
 
 
 @cache
@@ -129,7 +135,3 @@ def _parameters(step: type) -> dict[str, inspect.Parameter]:
         for name, parameter in signature.parameters.items()
         if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     }
-
-
-def _name(annotation: Any) -> str:
-    return getattr(annotation, "__qualname__", None) or str(annotation)

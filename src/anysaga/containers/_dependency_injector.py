@@ -12,6 +12,7 @@ from attrs import define, field
 from anysaga._errors import InvalidArgument, MissingPackage, NotProvided
 from anysaga.abc import Scope
 from anysaga.containers._loops import runs_on_trio
+from anysaga.containers._names import name_of
 
 try:
     from dependency_injector.containers import Container
@@ -80,9 +81,9 @@ class _InjectorScope:
     async def get(self, wanted: type[_T], /) -> _T:
         provider = self._found.get(wanted) or provider_of(self.container, wanted)
         if provider is None:
-            raise NotProvided(getattr(wanted, "__qualname__", str(wanted)), "somebody")
+            raise NotProvided(name_of(wanted), "somebody")
         if runs_on_trio() and is_async(provider):
-            expected = f"{wanted.__qualname__} needs an asynchronous provider, and those run on asyncio only"
+            expected = f"{name_of(wanted)} needs an asynchronous provider, and those run on asyncio only"
             raise InvalidArgument("container", self.container, expected)
         self._found[wanted] = provider
         made: Any = provider()

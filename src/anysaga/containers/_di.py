@@ -11,6 +11,7 @@ from attrs import define, field
 
 from anysaga._errors import InvalidArgument, MissingPackage, NotProvided
 from anysaga.abc import Scope
+from anysaga.containers._names import name_of
 
 try:
     import di
@@ -63,11 +64,11 @@ class _DiScope:
 
     async def get(self, wanted: type[_T], /) -> _T:
         if not callable(wanted):
-            raise NotProvided(str(wanted), "somebody")
+            raise NotProvided(name_of(wanted), "somebody")
         solved = self.container.solve(Dependent(wanted, scope=self.scopes[-1]), scopes=self.scopes)
         for dependency in solved.dag:
             if _is_only_a_type(dependency.call):
-                raise NotProvided(dependency.call.__qualname__, wanted.__qualname__)
+                raise NotProvided(name_of(dependency.call), name_of(wanted))
         return await solved.execute_async(executor=AsyncExecutor(), state=self.state)
 
 

@@ -13,6 +13,7 @@ from attrs import define
 from anysaga._errors import InvalidArgument, MissingPackage, NotProvided
 from anysaga.abc import Scope
 from anysaga.containers._loops import runs_on_trio
+from anysaga.containers._names import name_of
 
 try:
     from dishka import AsyncContainer
@@ -65,9 +66,7 @@ class _DishkaScope:
         try:
             return await self.container.get(wanted)
         except NoFactoryError as error:
-            missing = error.requested.type_hint
-            name = getattr(missing, "__qualname__", None) or str(missing)
-            raise NotProvided(name, getattr(wanted, "__qualname__", str(wanted))) from error
+            raise NotProvided(name_of(error.requested.type_hint), name_of(wanted)) from error
 
 
 def _waits_on_asyncio(container: AsyncContainer | None) -> bool:

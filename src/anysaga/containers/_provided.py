@@ -15,6 +15,7 @@ from dependency_injector.resources import AsyncResource, Resource
 
 from anysaga._errors import InvalidArgument
 from anysaga._generics import arguments_of
+from anysaga.containers._names import name_of
 
 # What an annotation of a generator or coroutine says around the type that is provided.
 _WRAPPERS = (abc.Iterator, abc.AsyncIterator, abc.Generator, abc.AsyncGenerator, abc.Iterable, abc.AsyncIterable)
@@ -30,7 +31,7 @@ def provider_of(container: Container, wanted: Any) -> Provider[Any] | None:
     fits = exact or [(name, provider) for name, provider, kind in rows if _is_subclass(kind, wanted)]
     if len(fits) > 1:
         names = ", ".join(name for name, _ in fits)
-        expected = f"it has several providers for {wanted.__qualname__} ({names}): leave one, or ask for a subclass"
+        expected = f"it has several providers for {name_of(wanted)} ({names}): leave one, or ask for a subclass"
         raise InvalidArgument("container", container, expected)
     return fits[0][1] if fits else None
 

@@ -10,6 +10,7 @@ from attrs import define
 
 from anysaga._errors import InvalidArgument, MissingPackage, NotProvided
 from anysaga.abc import Scope
+from anysaga.containers._names import name_of
 
 try:
     import svcs
@@ -58,5 +59,4 @@ class _SvcsScope:
             return await self.container.aget(wanted)
         except svcs.exceptions.ServiceNotFoundError as error:
             missing: Any = error.args[0]
-            name = getattr(missing, "__qualname__", None) or str(missing)
-            raise NotProvided(name, getattr(wanted, "__qualname__", str(wanted))) from error
+            raise NotProvided(name_of(missing), name_of(wanted)) from error
