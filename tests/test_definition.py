@@ -9,7 +9,7 @@ import pytest
 from attrs import define
 
 from anysaga import NotDone, Retry, Saga, Step
-from anysaga._definition import DEFAULT_COMPENSATE_RETRY, Definition, is_async, outline_of, words_of
+from anysaga._definition import DEFAULT_COMPENSATE_RETRY, Definition, outline_of, words_of
 
 
 @define
@@ -183,8 +183,3 @@ class TestDifference:
         assert found is not None
         assert found.startswith("it was started with the steps 1 ")
         assert found.endswith("and the code has 1 Reserve, 2 Look (read_only), 3 Pay (pivot)")
-
-
-def test_an_async_method_gives_a_coroutine_and_a_plain_one_does_not() -> None:
-    assert is_async(Reserve().act)
-    assert not is_async(Look().act)

@@ -1,4 +1,4 @@
-"""What a saga refuses to be declared with: methods that could not be called, or would do nothing when they are."""
+"""Methods of steps: those that a saga refuses to be declared with, and those that give coroutines."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from attrs import define
 
 from anysaga import DefinitionError, Outcome, Saga, Step
+from anysaga._methods import is_async
 
 
 @define
@@ -149,3 +150,8 @@ def test_what_a_step_does_not_define_is_not_looked_at() -> None:
             return Outcome.UNKNOWN
 
     declare(Look)
+
+
+def test_an_async_method_gives_a_coroutine_and_a_plain_one_does_not() -> None:
+    assert is_async(Reserve().act)
+    assert not is_async(with_method("act", lambda self, order: None)().act)

@@ -11,8 +11,8 @@ from anyio import get_cancelled_exc_class
 from anysaga._calls import Fate, How, invoke_plain
 from anysaga._cancellations import asks_to_end, is_stray, native_cancellations
 from anysaga._current import CurrentStep, current_step
-from anysaga._definition import is_async
 from anysaga._errors import CallSkipped, MiddlewareMisused, StrayCancellation
+from anysaga._methods import is_async
 from anysaga._middleware import Middleware, SagaCall, StepCall
 from anysaga._results import SagaResult
 from anysaga._step import Step

@@ -14,8 +14,8 @@ from attrs import define
 from anysaga import _current
 from anysaga._cancellations import asks_to_end, is_cancelled, is_stray
 from anysaga._current import CurrentStep
-from anysaga._definition import is_async
 from anysaga._errors import StrayCancellation
+from anysaga._methods import is_async
 from anysaga._shield import run_shielded
 from anysaga._threads import ThreadRun, in_step_thread
 

@@ -16,7 +16,7 @@ class Keeper(Protocol):
 
     async def save(self, current: CurrentStep, /) -> None: ...
 
-    def store(self, current: CurrentStep, event: object, held: bool, /) -> StoredEvent: ...  # noqa: FBT001
+    def store(self, current: CurrentStep, event: object, /, *, held: bool) -> StoredEvent: ...
 
 
 @define(eq=False, repr=False)
@@ -77,7 +77,7 @@ class CurrentStep:
         if publish not in ("now", "at_end"):
             raise InvalidArgument("publish", publish, "choose 'now' or 'at_end'")
         try:
-            stored = self._keeper.store(self, event, publish == "at_end")
+            stored = self._keeper.store(self, event, held=publish == "at_end")
         except Exception as error:
             self.lost_event = error
             raise

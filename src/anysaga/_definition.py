@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from attrs import field, frozen
@@ -83,13 +81,3 @@ def words_of(outline: str) -> str:
     except ValueError:
         return "(which cannot be read)"
     return ", ".join(f"{path} {name}" + (f" ({kind})" if kind != "step" else "") for path, name, kind in rows)
-
-
-def is_async(method: Callable[..., Any]) -> bool:
-    """Whether calling this method gives a coroutine; anything else is called in a worker thread."""
-    return _is_coroutine_function(getattr(method, "__func__", method))
-
-
-@lru_cache(maxsize=4096)
-def _is_coroutine_function(function: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(function)

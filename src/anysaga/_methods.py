@@ -1,9 +1,10 @@
-"""Whether a step's own methods can be called as the engine will call them: with the context, and nothing else."""
+"""A step's own methods: whether the engine can call them, with the context and nothing else, and in what way."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from types import FunctionType
 from typing import Any
 
@@ -29,6 +30,16 @@ def method_problems(kind: type[Step[Any, Any]]) -> Iterator[str]:
             yield f"its `{name}` has a `yield`, so that calling it does nothing: return a value instead"
         elif isinstance(function, FunctionType) and not _takes(function, 1 if is_static else 2):
             yield f"its `{name}` cannot be called with the context alone: write `def {name}(self, context)`"
+
+
+def is_async(method: Callable[..., Any]) -> bool:
+    """Whether calling this method gives a coroutine; anything else is called in a worker thread."""
+    return _is_coroutine_function(getattr(method, "__func__", method))
+
+
+@lru_cache(maxsize=4096)
+def _is_coroutine_function(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function)
 
 
 def _takes(function: FunctionType, count: int) -> bool:

@@ -10,6 +10,7 @@ from typing import Self
 
 from attrs import field
 
+from anysaga._errors import InvalidArgument
 from anysaga._records import frozen
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -157,3 +158,9 @@ class Publisher(ABC):
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
+
+
+def check_publisher(given: object) -> None:
+    """Raise `InvalidArgument` for what is no `Publisher`, and not None."""
+    if given is not None and not isinstance(given, Publisher):
+        raise InvalidArgument("publisher", given, "give a Publisher, such as KafkaPublisher(servers, topic)")

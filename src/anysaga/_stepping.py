@@ -164,7 +164,7 @@ class Stepping:
         self.journal.note(EntryKind.CHECKPOINT, current.path, context=text)
         await self.journal.commit()
 
-    def store(self, current: CurrentStep, event: object, held: bool) -> StoredEvent:  # noqa: FBT001
+    def store(self, current: CurrentStep, event: object, /, *, held: bool) -> StoredEvent:
         """An event as it enters the outbox with the outcome of this call."""
         if self._calling is not current:
             raise EventRefused(current.step_name, "its call has ended, and events are stored with its end")

@@ -223,7 +223,7 @@ def events_of_failed_attempts_too(patch: pytest.MonkeyPatch) -> None:
         step = current_step()
         assert step._keeper is not None
         del kept[4:]
-        kept.append(step._keeper.store(step, event, False))
+        kept.append(step._keeper.store(step, event, held=False))
         step.events = tuple(kept)
 
     kept: list[StoredEvent] = []

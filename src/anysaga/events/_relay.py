@@ -13,7 +13,7 @@ from anysaga._cancellations import asks_to_end, refusing_strays
 from anysaga._errors import InvalidArgument, StorageClosed
 from anysaga._event_map import BROKER, EventMap, Target
 from anysaga._hosting import in_own_loop
-from anysaga._outbox import Delivery, Outbox, OutboxLag, Publisher
+from anysaga._outbox import Delivery, Outbox, OutboxLag, Publisher, check_publisher
 from anysaga._retry import Retry
 from anysaga._snapshot import error_in_words
 from anysaga._wiring import GivenContainer, container_of
@@ -160,12 +160,6 @@ class EventRelay:
 
     def _lane(self, destination: str, send: Send, batch: int, lease: float) -> Lane:
         return Lane(self._outbox, destination, send, batch, lease, self._retry, self._poll)
-
-
-def check_publisher(given: object) -> None:
-    """Raise `InvalidArgument` for what is no `Publisher`, and not None."""
-    if given is not None and not isinstance(given, Publisher):
-        raise InvalidArgument("publisher", given, "give a Publisher, such as KafkaPublisher(servers, topic)")
 
 
 def _targets(maps: Iterable[EventMap]) -> dict[str, Target]:

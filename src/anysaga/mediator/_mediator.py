@@ -13,11 +13,11 @@ from anysaga._arguments import check_counts, check_seconds
 from anysaga._errors import InvalidArgument, MediatorClosed
 from anysaga._event_map import EventMap
 from anysaga._middleware import Middleware, checked_middlewares
+from anysaga._outbox import check_publisher
 from anysaga._results import SagaResult
 from anysaga._saga import Saga, checked_id, new_id
 from anysaga._wiring import GivenContainer
 from anysaga.abc import Publisher, Storage
-from anysaga.events._relay import check_publisher
 from anysaga.mediator._deliveries import Deliveries
 from anysaga.mediator._drive import Drive
 from anysaga.mediator._map import SagaMap

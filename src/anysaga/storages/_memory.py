@@ -148,14 +148,6 @@ class MemoryStorage(Storage, CircuitStore, Outbox):
         with self._shelf as shelf:
             return shelf.purge(before, chosen, limit)
 
-    def _begin(self) -> None:
-        self._incarnation = Incarnation(self._label)
-        weakref.finalize(self, self._incarnation.end).atexit = False
-
-    async def _enter(self) -> None:
-        await checkpoint_if_cancelled()
-        self._check_open()
-
     async def load_circuit(self, name: str) -> CircuitRecord:
         self._check_open()
         with self._shelf as shelf:
@@ -206,6 +198,14 @@ class MemoryStorage(Storage, CircuitStore, Outbox):
 
     def watch_events(self, watcher: Callable[[], None]) -> Callable[[], None]:
         return self._shelf.letters.watchers.add(watcher)
+
+    def _begin(self) -> None:
+        self._incarnation = Incarnation(self._label)
+        weakref.finalize(self, self._incarnation.end).atexit = False
+
+    async def _enter(self) -> None:
+        await checkpoint_if_cancelled()
+        self._check_open()
 
     def _check_open(self) -> None:
         if self._closed:

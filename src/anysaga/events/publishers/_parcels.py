@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from anysaga._arguments import is_number
 from anysaga._errors import InvalidArgument, PublishFailed
 from anysaga._records import frozen
 from anysaga.abc import Message
@@ -64,7 +65,7 @@ def reason(error: BaseException) -> str:
 
 def checked_seconds(timeout: float) -> float:
     """A time limit, refused if nothing could be done within it."""
-    if not isinstance(timeout, int | float) or not math.isfinite(timeout) or timeout <= 0:
+    if not is_number(timeout) or not 0 < timeout < math.inf:
         raise InvalidArgument("timeout", timeout, "give a finite number of seconds, more than 0")
     return timeout
 
