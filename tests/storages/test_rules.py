@@ -210,7 +210,7 @@ def test_a_claim_in_vain_costs_a_saga_its_turn() -> None:
 
 
 def test_patience_grows_to_a_minute() -> None:
-    waits = [rules.patience(claims) // SECOND for claims in range(1, 11)]
+    waits = [rules.patience(claims) / SECOND for claims in range(1, 11)]
     assert waits == [0, 0, 1, 2, 4, 8, 16, 32, 60, 60]
 
 
