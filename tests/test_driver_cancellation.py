@@ -328,3 +328,31 @@ async def test_a_saga_that_must_wait_for_a_person_does_so_though_its_caller_was_
     await cancelled(began, lambda: saga.run(Journey(), saga_id="j"))
     summary = (await storage.load("j")).summary
     assert (summary.state, summary.owner, did) == (SagaState.PARKED, None, ["act a", "act b"])
+
+
+async def test_an_act_whose_claim_is_lost_is_cancelled_at_once(did: list[str]) -> None:
+    """D1. The heartbeat's thread learns of it, while an act waits for something that may never come."""
+
+    class Leased(MemoryStorage):
+        waits = True
+
+    storage, began = Leased(), anyio.Event()
+
+    async def act(journey: Journey) -> None:
+        began.set()
+        await anyio.sleep_forever()
+
+    ends: list[str] = []
+
+    async def run() -> None:
+        try:
+            await saga_of(storage, Leg("a", did), Leg("b", did, act=act)).run(Journey(), saga_id="j")
+        except Exception as error:  # noqa: BLE001 - its name is looked at
+            ends.append(type(error).__name__)
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await began.wait()
+            await anyio.to_thread.run_sync(storage.kill)
+    assert (ends, did) == (["StaleFence"], ["act a", "act b"])

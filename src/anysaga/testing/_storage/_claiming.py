@@ -55,6 +55,13 @@ class ClaimingLaws(StorageHarness):
         assert record.entries == claim.record.entries
         assert (await other.claim("saga-1")).record.summary.claims == 1
 
+    async def test_a_release_takes_back_its_own_claim_alone(self, storage: Storage, other: Storage) -> None:
+        """The claims of those who died since the last outcome still count after it."""
+        await created(storage)
+        await self.die(storage)
+        await other.release(await other.claim("saga-1"))
+        assert (await other.load("saga-1")).summary.claims == 1
+
     async def test_a_second_release_does_nothing(self, storage: Storage, other: Storage) -> None:
         """What was given back cannot be given back again, before and after another claim."""
         claim = await created(storage)
