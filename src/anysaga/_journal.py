@@ -107,9 +107,6 @@ class Journal:
         return commit(wait, release=release)
 
     async def _commit_in_turn(self, wait: float, *, release: bool) -> None:
-        if self.is_settled:
-            self._refuse_if_closed()
-            return
         if self._writing:
             with CancelScope(shield=True):
                 await self._wait_for_turn()
