@@ -15,6 +15,7 @@ from anyio import CancelScope
 from attrs import evolve, frozen
 
 from anysaga._errors import InvalidArgument, OperationRefused, StorageError
+from anysaga._nodes import is_below
 from anysaga._records import LIVE_STATES, Claim, Entry, EntryKind, Outcome, SagaState, Write
 from anysaga._saga import checked_id
 from anysaga._snapshot import fit_error
@@ -33,7 +34,8 @@ async def resolve(
     there, and its idempotency key can no longer take effect (when going back, it counts as undone). `note` is kept in
     the log.
 
-    Raises `SagaNotFound`, and `OperationRefused` if the saga is not parked, has no such step, or the step never began.
+    Raises `SagaNotFound`, and `OperationRefused` if the saga is not parked, has no such step, the step never began, or
+    is ``"not-done"`` after it was done and the saga has gone on.
     """
     if answer not in ANSWERS:
         raise OperationRefused(str(saga_id), "resolve", f'{answer!r} is no answer: say "done" or "not-done"')
@@ -41,6 +43,8 @@ async def resolve(
         path = desk.path_of(step)
         if not desk.has_begun(path):
             raise desk.refusal(f"its step {step!r} never began, so there is nothing to resolve")
+        if answer == "not-done" and desk.went_on_after(path):
+            raise desk.refusal(f"its step {step!r} was done, and the saga went on: do it by hand, or compensate()")
         entry = Entry(EntryKind.RESOLVED, path, outcome=ANSWERS[answer], error=note or None)
         return await desk.write(entry, desk.live_state)
 
@@ -163,6 +167,16 @@ class _Desk:
             elif entry.kind is EntryKind.WITHDRAWN:
                 acts -= not undoes
         return acts > 0
+
+    def went_on_after(self, path: str) -> bool:
+        """Whether a step is done, and not part of what goes back: the saga never comes to it again."""
+        done = False
+        for entry in self.entries:
+            if entry.path == path and entry.kind in _OUTCOMES:
+                done = entry.kind is EntryKind.DONE or entry.outcome is Outcome.DONE
+            elif entry.kind is EntryKind.BACK and is_below(path, entry.path):
+                return False
+        return done
 
     def path_of(self, step: str) -> str:
         for path, name, _ in self.outline:

@@ -100,7 +100,7 @@ def a_pivot_is_undone(patch: Patch) -> None:
         raise AssertionError(leaf, attempt)
 
     patch.setattr(_decisions, "_give_up", anyway)
-    patch.setattr(_decisions, "_may_act_again", lambda *_: False)
+    patch.setattr(_decisions, "may_act_again", lambda *_: False)
     patch.setattr(_decisions, "Park", lambda *_: _decisions.Back("", "a pivot in doubt"))
 
 

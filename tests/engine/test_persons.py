@@ -8,12 +8,13 @@ from typing import Any
 import anyio
 import pytest
 from attrs import define
-from tours import Book, FixedTour, Hotel, Tour, TourSaga, Train
+from tours import Book, FixedTour, Guide, Hotel, Ticket, Tour, TourSaga, Train
 
 from anysaga import (
     MemoryStorage,
     OperationRefused,
     Outcome,
+    Parallel,
     Saga,
     SagaAbandoned,
     SagaMismatch,
@@ -90,6 +91,24 @@ async def test_operations_refuse_what_does_not_fit(storage: Storage) -> None:
         await resolve("t", "guide", "done", storage=storage)
     with pytest.raises(OperationRefused, match="no answer"):
         await resolve("t", "ticket", "perhaps", storage=storage)  # type: ignore[arg-type]
+
+
+class Boat(Guide):
+    name = "boat"
+
+
+@pytest.mark.parametrize("last", [Boat, Parallel(Guide, Boat)], ids=["after", "beside"])
+async def test_a_step_after_which_the_saga_went_on_cannot_be_taken_back(storage: Storage, last: Any) -> None:
+    """It would not be acted again, and once it were, count for a step beside it that is not done."""
+    steps: list[Any] = [Ticket, last] if isinstance(last, Parallel) else [Ticket, Guide, last]
+    saga = Saga[Tour](name="tour", steps=steps, storage=storage)
+    with pytest.raises(SagaParked, match="boat"):
+        await saga.run(Tour("boat dirty"), saga_id="t")
+    with pytest.raises(OperationRefused, match="'guide' was done, and the saga went on"):
+        await resolve("t", "guide", "not-done", storage=storage)
+    assert (await storage.load("t")).summary.state is SagaState.PARKED
+    await resolve("t", "boat", "done", storage=storage)
+    assert (await recover_saga(saga, "t")).state is SagaState.COMPLETED
 
 
 async def test_a_step_whose_intent_was_withdrawn_never_began(storage: Storage, done: list[str]) -> None:
