@@ -62,6 +62,14 @@ async def test_an_error_of_the_body_is_stored_without_the_secret(storage: Storag
     assert CARD not in "".join(caught.value.__notes__)
 
 
+async def test_a_reason_to_abort_is_stored_without_the_secret(storage: Storage, did: list[str]) -> None:
+    async with saga_of(storage, Leg("a", did), Leg("b", did)).transaction(Journey(), saga_id="j") as transaction:
+        await anext(transaction)
+        await transaction.abort(f"card {CARD} refused")
+    assert (await storage.load("j")).summary.note == "card *** refused"
+    assert CARD not in await told_by(storage, "j")
+
+
 async def test_a_secret_that_an_act_has_changed_is_hidden_old_and_new(storage: Storage, did: list[str]) -> None:
     async def act(journey: Journey) -> None:
         journey.card = "5500-0000-0000-0004"

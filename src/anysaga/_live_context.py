@@ -9,7 +9,7 @@ from attrs import define, field
 
 from anysaga._definition import Definition
 from anysaga._errors import ContextChangedWarning, NotStorable
-from anysaga._snapshot import error_in_words
+from anysaga._snapshot import error_in_words, redact
 
 
 @define(eq=False, repr=False)
@@ -59,6 +59,10 @@ class LiveContext:
     def in_words(self, error: BaseException) -> str:
         """An error as one text that can be stored and shown: no secrets, bounded, always writable."""
         return error_in_words(error, self._secrets_before + self._secrets())
+
+    def without_secrets(self, text: str) -> str:
+        """A text of the caller's as it may be stored and shown."""
+        return redact(text, self._secrets_before + self._secrets())
 
     def _secrets(self) -> tuple[str, ...]:
         try:

@@ -147,7 +147,7 @@ class SagaTransaction(Generic[ContextT]):
             return
         self._begin_turn()
         try:
-            await driver.abort(reason)
+            await driver.abort(driver.stepping.context.without_secrets(reason))
         finally:
             self._end_turn(driver)
         if self.state is SagaState.PARKED:
