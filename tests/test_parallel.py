@@ -444,6 +444,30 @@ async def test_recovery_resumes_only_what_is_missing(did: list[str]) -> None:
     assert result.context.seen() == "abc"
 
 
+async def test_a_lost_branch_is_not_left_alone_while_another_would_still_wait_for_its_retry(did: list[str]) -> None:
+    storage, began, failed = MemoryStorage(), anyio.Event(), anyio.Event()
+
+    async def hang(trip: Trip) -> None:
+        began.set()
+        await anyio.sleep_forever()
+
+    async def fail(trip: Trip) -> None:
+        await began.wait()
+        failed.set()
+        raise OSError
+
+    slow = Book("a", did, act=fail, retry=Retry(attempts=2, delay=600.0, max_delay=600.0))
+    saga = trip_of(storage, Parallel(slow, Book("b", did, act=hang)))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: saga.run(Trip(), saga_id="t"))
+        await failed.wait()
+        await anyio.wait_all_tasks_blocked()
+        storage.kill()
+        tasks.cancel_scope.cancel()
+    claims = await storage.twin().claim_due(["trip"], 1)
+    assert [claim.record.summary.saga_id for claim in claims] == ["t"]
+
+
 class ProbedBook(Book):
     """A step whose effect is always there."""
 

@@ -75,8 +75,12 @@ class Lane:
         return True
 
     async def _pause_until(self, moment: int, deadline: float = math.inf) -> None:
-        """Wait for an attempt's turn. What is noted is durable before, and the store knows when the saga is due."""
-        await self.journal.commit(wait=(moment - self.journal.now()) / 1_000_000)
+        """Wait for an attempt's turn. What is noted is durable before, and the store knows when the saga is due.
+
+        A branch cannot say when: the others go on meanwhile, and are not to be left alone if this process dies.
+        """
+        wait = 0.0 if self.scope else (moment - self.journal.now()) / 1_000_000
+        await self.journal.commit(wait=wait)
         await sleep_until(min(self.journal.until(moment), deadline))
 
     def intend(self, decision: Act) -> None:
