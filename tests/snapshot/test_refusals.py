@@ -10,7 +10,7 @@ from datetime import datetime, time, tzinfo
 from decimal import Decimal
 from enum import Enum, Flag
 from pathlib import PosixPath, PurePath
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from zoneinfo import ZoneInfo
 
 import attrs
@@ -167,6 +167,58 @@ class FieldOfDataclasses:
 def test_a_field_of_dataclasses_in_an_attrs_class_is_refused() -> None:
     with pytest.raises(NotStorable, match=r"it\.names cannot be stored: .*use attrs\.field"):
         codec_for(FieldOfDataclasses, where="it")
+
+
+@define
+class SecretUncalled:
+    password: str = secret  # type: ignore[assignment]  # the mistake
+
+
+@dataclass
+class SecretUncalledInDataclass:
+    password: str = secret  # type: ignore[assignment]  # the mistake
+
+
+@define
+class Dated:
+    password: datetime = datetime.now  # type: ignore[assignment]  # the mistake
+
+
+@define
+class SecretCalledInType:
+    password: Annotated[str, secret()]
+
+
+@dataclass
+class SecretCalledDeepInType:
+    password: list[Annotated[str, secret()]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (SecretUncalled, "its default is the function secret itself: call it"),
+        (SecretUncalledInDataclass, "its default is the function secret itself: call it"),
+        (Dated, "its default is the function now itself: call it"),
+        (SecretCalledInType, r"a secret is `Annotated\[..., secret\]`, not called"),
+        (SecretCalledDeepInType, r"a secret is `Annotated\[..., secret\]`, not called"),
+    ],
+)
+def test_a_secret_that_is_marked_by_half_is_refused(kind: Any, words: str) -> None:
+    """It looks like a secret, and nothing would hide it."""
+    with pytest.raises(NotStorable, match=words) as caught:
+        codec_for(kind, where="it")
+    assert caught.value.where == "it.password"
+
+
+def test_a_default_of_a_converter_may_be_a_function() -> None:
+    function: Any = secret
+
+    @define
+    class Converted:
+        number: str = attrs.field(default=function, converter=str)
+
+    assert codec_for(Converted, where="it").encode(Converted("5"), where="it") == '{"number":"5"}'
 
 
 def test_a_subclass_that_adds_no_field_needs_no_decorator() -> None:

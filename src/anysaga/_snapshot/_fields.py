@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Iterable
+from types import BuiltinFunctionType, FunctionType
 from typing import (
     Annotated,
     Any,
@@ -89,10 +90,12 @@ def fields_of(kind: Any) -> tuple[Field, ...]:
     bindings = _bindings(kind)
     _refuse_undecorated(cls)
     if attrs.has(cls):
-        _refuse_fields_of_dataclasses(cls)
+        for a in attrs.fields(cls):
+            _refuse_mistake(a.name, a.default, converted=a.converter is not None)
         found = [(a.name, a.type, _attrs_default(a), a.metadata) for a in attrs.fields(cls)]
     elif has_fields(cls):
-        _refuse_fields_of_attrs(cls)
+        for f in dataclasses.fields(cls):
+            _refuse_mistake(f.name, f.default)
         found = [(f.name, f.type, _dataclass_default(f), f.metadata) for f in dataclasses.fields(cls)]
     else:
         found = [(name, None, None, {}) for name in (cls.__annotations__ if is_typeddict(cls) else cls._fields)]
@@ -122,18 +125,22 @@ def _refuse_undecorated(cls: Any) -> None:
         raise Misfit(problem, f".{own}" if own else "")
 
 
-def _refuse_fields_of_attrs(cls: Any) -> None:
-    """Raise `Misfit` for ``secret()`` and its like in a dataclass: it would be a default there, and hide nothing."""
-    wrong = next((f.name for f in dataclasses.fields(cls) if isinstance(f.default, _OF_ATTRS)), None)
-    if wrong is not None:
-        raise Misfit(_MADE_FOR_ATTRS, f".{wrong}")
+def _refuse_mistake(name: str, default: Any, *, converted: bool = False) -> None:
+    """Raise `Misfit` for a default that was meant for something else, as ``secret()`` in a dataclass is.
+
+    It would itself be the value of the field, and where a secret was meant, hide nothing.
+    """
+    if isinstance(default, _OF_ATTRS):
+        raise Misfit(_MADE_FOR_ATTRS, f".{name}")
+    if isinstance(default, dataclasses.Field):
+        raise Misfit(_MADE_FOR_DATACLASSES, f".{name}")
+    if isinstance(default, FunctionType | BuiltinFunctionType) and not converted:
+        called = f"its default is the function {default.__name__} itself"
+        raise Misfit(f"{called}: call it, or make it the factory of the field", f".{name}")
 
 
-def _refuse_fields_of_dataclasses(cls: Any) -> None:
-    """Raise `Misfit` for ``dataclasses.field()`` in an attrs class: it would itself be the value of the field."""
-    wrong = next((a.name for a in attrs.fields(cls) if isinstance(a.default, dataclasses.Field)), None)
-    if wrong is not None:
-        raise Misfit(_MADE_FOR_DATACLASSES, f".{wrong}")
+def _names_a_field_of_attrs(annotation: Any) -> bool:
+    return isinstance(annotation, _OF_ATTRS) or any(map(_names_a_field_of_attrs, get_args(annotation)))
 
 
 def hidden_state(cls: type, fields: Iterable[Field]) -> tuple[str, ...]:
@@ -158,6 +165,10 @@ def _types(cls: type, name: str, declared: Any, bindings: dict[Any, Any]) -> tup
         raise Misfit(f"its type {error.name!r} {AT_RUN_TIME}", f".{name}") from None
     except Exception:  # noqa: BLE001 - evaluating an annotation may raise anything
         raise Misfit(f"its annotation {declared!r} cannot be resolved", f".{name}") from None
+    if _names_a_field_of_attrs(annotation):
+        raise Misfit(
+            "a field of attrs stands in its type: a secret is `Annotated[..., secret]`, not called", f".{name}"
+        )
     return annotation, _bind(kind, bindings.get(owner, {}))
 
 
