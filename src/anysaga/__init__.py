@@ -134,4 +134,5 @@ else:
             "run_saga": "anysaga._blocking",
             "run_worker": "anysaga._blocking",
         },
+        needs={"SQLAlchemyStorage": "sqlalchemy"},
     )

@@ -26,6 +26,12 @@ else:
             "DishkaContainer": "anysaga.containers._dishka",
             "SvcsContainer": "anysaga.containers._svcs",
         },
+        needs={
+            "DependencyInjectorContainer": "dependency_injector",
+            "DiContainer": "di",
+            "DishkaContainer": "dishka",
+            "SvcsContainer": "svcs",
+        },
     )
 
 # What each package calls a container, and who adapts it. A package that nobody imported has made no container.

@@ -24,4 +24,12 @@ else:
             "mediator_lifespan": "anysaga.integrations._fastapi",
             "saga_events": "anysaga.integrations._fastapi",
         },
+        needs={
+            "AioBreakerAdapter": "aiobreaker",
+            "MediatorDep": "fastapi",
+            "OpenTelemetryMiddleware": "opentelemetry",
+            "SagaEvents": "fastapi",
+            "mediator_lifespan": "fastapi",
+            "saga_events": "fastapi",
+        },
     )

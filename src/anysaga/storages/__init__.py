@@ -13,4 +13,6 @@ from anysaga.storages._memory import MemoryStorage as MemoryStorage
 if TYPE_CHECKING:
     from anysaga.storages.sql import SQLAlchemyStorage as SQLAlchemyStorage
 else:
-    __getattr__, __dir__ = attach(__name__, {"SQLAlchemyStorage": "anysaga.storages.sql"})
+    __getattr__, __dir__ = attach(
+        __name__, {"SQLAlchemyStorage": "anysaga.storages.sql"}, needs={"SQLAlchemyStorage": "sqlalchemy"}
+    )

@@ -23,4 +23,5 @@ else:
             "KafkaPublisher": "anysaga.events.publishers._kafka",
             "RabbitMQPublisher": "anysaga.events.publishers._rabbitmq",
         },
+        needs={"AioKafkaPublisher": "aiokafka", "KafkaPublisher": "confluent_kafka", "RabbitMQPublisher": "aio_pika"},
     )
