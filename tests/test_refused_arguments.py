@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -11,15 +11,20 @@ from attrs import define
 
 from anysaga import (
     BlockingRunner,
+    CircuitBreaker,
     ContainerFailed,
+    DefinitionError,
     EventHandler,
     EventMap,
+    Fallback,
     InvalidArgument,
     LoggingMiddleware,
     MemoryStorage,
+    Middleware,
     NotStorable,
     Retry,
     Saga,
+    SagaCall,
     SagaMap,
     SagaMediator,
     SagaState,
@@ -67,6 +72,21 @@ def mapped() -> SagaMap:
     return sagas
 
 
+class Misnamed(Middleware):
+    """Written as those of others are: nothing here would ever call it."""
+
+    async def __call__(self, request: object, handle: Callable[[object], Any]) -> Any:
+        return await handle(request)
+
+
+def yields() -> Iterator[Order]:
+    yield Order()
+
+
+async def yields_asynchronously() -> AsyncIterator[Order]:  # noqa: ASYNC900  # what is refused
+    yield Order()
+
+
 async def bind_later(sagas: object) -> None: ...
 
 
@@ -90,6 +110,14 @@ def strange(given: object) -> Any:
         (lambda: SagaMediator(mapped(), publisher=strange("kafka:9092")), "publisher", "give a Publisher"),
         (lambda: EventRelay(MemoryStorage(), publisher=strange("kafka:9092")), "publisher", "give a Publisher"),
         (lambda: SagaMediator(mapped()).stream(strange(Order)), "context", "give an object of this class"),
+        (lambda: SagaMediator(mapped(), events=strange({Order: print})), "events", "give an EventMap"),
+        (lambda: EventRelay(MemoryStorage(), events=strange({Order: print})), "events", "give an EventMap"),
+        (lambda: OrderSaga(middlewares=[Misnamed()]), "middlewares", "it overrides neither `saga` nor `step`"),
+        (lambda: SagaMap().bind(strange("Order"), OrderSaga), "context_type", "give the class"),
+        (lambda: SagaMap().bind(strange(Order()), OrderSaga), "context_type", "give the class"),
+        (lambda: OrderSaga(container={Order: yields}), "container", "it has a `yield`"),
+        (lambda: OrderSaga(container={Order: yields_asynchronously}), "container", "it has a `yield`"),
+        (lambda: SagaCall("1", "OrderSaga", recovers=False).note(strange(5)), "text", "give a text"),
         (lambda: bootstrap({}, strange(mapped())), "sagas_mapper", "give a plain function"),
         (lambda: bootstrap({}, bind_later), "sagas_mapper", "give a plain function"),
         (lambda: bootstrap({}, bind, domain_events_mapper=strange(EventMap())), "domain_events_mapper", "give a plain"),
@@ -102,7 +130,7 @@ def strange(given: object) -> Any:
         (lambda: run_worker([OrderSaga], storage=MemoryStorage(), backend=strange(5)), "backend", "give"),
         (lambda: BlockingRunner(backend="uvloop"), "backend", 'give "asyncio" or "trio"'),
     ],
-    ids=[str(number) for number in range(1, 20)],
+    ids=[str(number) for number in range(1, 28)],
 )
 def test_it_is_refused_where_it_is_given(give: Callable[[], object], name: str, words: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
@@ -182,3 +210,61 @@ async def test_a_result_is_looked_up_by_class_alone() -> None:
     for key in ("Look", Look()):
         with pytest.raises(KeyError):
             result[strange(key)]
+
+
+def test_a_breaker_is_made() -> None:
+    """Its class has the method too, but nobody to call it on."""
+    with pytest.raises(DefinitionError, match=r"is no breaker: give a CircuitBreaker\(\.\.\.\)"):
+        Saga[Order](name="order", steps=[Fallback(Look, Reserve, circuit_breaker=strange(CircuitBreaker))])
+
+
+class Reserve(Look):
+    """A second step."""
+
+
+@pytest.mark.parametrize("name", ["storage", "container"])
+def test_a_class_of_sagas_has_no_storage(name: str) -> None:
+    """It would be passed over without a word, and the sagas kept in memory."""
+    with pytest.raises(DefinitionError, match=rf"a class has no `{name}`: .* `Forgetting\({name}=...\)`"):
+        type("Forgetting", (OrderSaga,), {name: MemoryStorage()})
+
+
+@pytest.mark.anyio
+async def test_a_saga_that_was_not_initialised_says_so() -> None:
+    class Own(OrderSaga):
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+    with pytest.raises(DefinitionError, match=r"have it call `super\(\).__init__"):
+        await Own(1).run(Order())
+
+
+def test_a_runner_calls_functions() -> None:
+    """A coroutine was made in another place than where it is to be awaited."""
+
+    async def answer() -> int:
+        return 1
+
+    made = answer()
+    with BlockingRunner() as runner:
+        with pytest.raises(InvalidArgument, match="give a function that makes what is awaited"):
+            runner.call(strange(made))
+        assert runner.call(answer) == 1
+    made.close()
+
+
+@pytest.mark.anyio
+async def test_reasons_and_notes_are_texts() -> None:
+    storage = MemoryStorage()
+    for operation in (
+        resolve("x", "Look", "done", storage=storage, note=strange(5)),
+        retry("x", storage=storage, note=strange(None)),
+        compensate("x", storage=storage, note=strange(5)),
+        abandon("x", storage=storage, reason=strange(None)),
+    ):
+        with pytest.raises(InvalidArgument, match="give a text"):
+            await operation
+    async with OrderSaga(storage=storage).transaction(Order()) as transaction:
+        with pytest.raises(InvalidArgument, match="reason=5 cannot work: give a text"):
+            await transaction.abort(strange(5))
+        await transaction.abort()

@@ -33,3 +33,10 @@ def check_backend(backend: object) -> None:
     """Raise `InvalidArgument` for what is no event loop, or one that is not installed."""
     if not isinstance(backend, str) or backend not in anyio.get_all_backends() or find_spec(backend) is None:
         raise InvalidArgument("backend", backend, 'give "asyncio" or "trio"; the latter needs the package trio')
+
+
+def check_texts(**texts: object) -> None:
+    """Raise `InvalidArgument` for the first that is no text."""
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise InvalidArgument(name, text, "give a text")

@@ -14,7 +14,7 @@ from anyio import NoEventLoopError
 from anyio.lowlevel import current_token
 
 from anysaga._arguments import check_backend
-from anysaga._errors import BlockingCallInLoop, RunnerMisused, StorageUnavailable
+from anysaga._errors import BlockingCallInLoop, InvalidArgument, RunnerMisused, StorageUnavailable
 from anysaga._iterating import SagaIterator
 from anysaga._loop_thread import LoopThread
 from anysaga._results import SagaResult
@@ -175,7 +175,12 @@ class BlockingRunner:
         return self._call(lambda: made.submit(context, saga_id=saga_id), 0.0)
 
     def call(self, function: Callable[[], Awaitable[_T]]) -> _T:
-        """Await any of the library's coroutines here: ``runner.call(lambda: recover([OrderSaga], storage=...))``."""
+        """Await any of the library's coroutines here: ``runner.call(lambda: recover([OrderSaga], storage=...))``.
+
+        Raises `InvalidArgument` for what is no function: a coroutine is made where it is awaited.
+        """
+        if not callable(function):
+            raise InvalidArgument("function", function, "give a function that makes what is awaited: `lambda: ...`")
         return self._call(function, 0.0)
 
     @property

@@ -40,7 +40,7 @@ class Declaration:
     """A saga as it was declared, not yet checked.
 
     `context_may_follow`: ``Saga[Order](...)`` tells its context type only after it was made, so an open one is no
-    problem yet.
+    problem yet. `misuses` are problems of the class itself.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Declaration:
     grace: float = DEFAULT_GRACE
     events: object = None
     context_may_follow: bool = False
+    misuses: tuple[str, ...] = ()
 
 
 def compile_saga(declared: Declaration) -> Definition:
@@ -64,7 +65,7 @@ def compile_saga(declared: Declaration) -> Definition:
     if any(_is_too_deep(step, MAX_DEPTH) for step in steps):
         problem = f"it has Fallbacks and Parallels in more than {MAX_DEPTH} levels"
         raise DefinitionError(declared.name, (problem,), _picture(steps))
-    problems = [*_saga_problems(declared), *_composite_problems(steps)]
+    problems = [*declared.misuses, *_saga_problems(declared), *_composite_problems(steps)]
     parts = [single for step in steps for single in single_parts(step)]
     problems += _step_problems(parts)
     known = [step for step in parts if is_step(step)]
@@ -125,7 +126,7 @@ def _fallback_problems(part: Fallback) -> Iterator[str]:
     if part.step is part.fallback:
         yield f"a Fallback falls back to itself ({_describe(part.step)}): name another step as its `fallback`"
     breaker: object = part.circuit_breaker
-    if breaker is not None and not isinstance(breaker, Breaker):
+    if breaker is not None and (isinstance(breaker, type) or not isinstance(breaker, Breaker)):
         yield f"circuit_breaker={breaker!r} is no breaker: give a CircuitBreaker(...)"
     kinds = part.failure_exceptions
     if not isinstance(kinds, tuple) or not all(_is_exception(one) for one in kinds):

@@ -147,6 +147,13 @@ class EventMap:
         return destination
 
 
+def check_map(given: object) -> EventMap:
+    """What was given, if it is an `EventMap`. Raises `InvalidArgument`."""
+    if not isinstance(given, EventMap):
+        raise InvalidArgument("events", given, "give an EventMap, to which handlers were bound: EventMap().bind(...)")
+    return given
+
+
 def _binding(event: type, name: str | None, *, is_published: bool) -> Binding:
     if not isinstance(event, type):
         raise InvalidArgument("event", event, "give an attrs class or a dataclass")

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from attrs import define, field
 
+from anysaga._arguments import check_texts
 from anysaga._errors import InvalidArgument
 from anysaga._results import SagaResult
 
@@ -30,6 +31,7 @@ class SagaCall:
 
         It goes along with the first write of a new saga; nothing is kept of one that is stored already.
         """
+        check_texts(text=text)
         self.notes = (*self.notes, text)
 
 
@@ -106,4 +108,6 @@ def checked_middlewares(middlewares: Iterable[Middleware]) -> tuple[Middleware, 
     for one in given:
         if not isinstance(one, Middleware):
             raise InvalidArgument("middlewares", one, "give objects of classes that extend Middleware")
+        if type(one).saga is Middleware.saga and type(one).step is Middleware.step:
+            raise InvalidArgument("middlewares", one, "it overrides neither `saga` nor `step`, so nobody calls it")
     return given

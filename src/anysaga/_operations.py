@@ -14,6 +14,7 @@ from typing import Literal, Self
 from anyio import CancelScope
 from attrs import evolve, frozen
 
+from anysaga._arguments import check_texts
 from anysaga._errors import InvalidArgument, OperationRefused, StorageError
 from anysaga._nodes import is_below
 from anysaga._records import LIVE_STATES, Claim, Entry, EntryKind, Outcome, SagaState, Write
@@ -39,6 +40,7 @@ async def resolve(
     """
     if answer not in ANSWERS:
         raise OperationRefused(str(saga_id), "resolve", f'{answer!r} is no answer: say "done" or "not-done"')
+    check_texts(note=note)
     async with await _Desk.open(storage, saga_id, "resolve") as desk:
         path = desk.path_of(step)
         if not desk.has_begun(path):
@@ -55,6 +57,7 @@ async def retry(saga_id: str | uuid.UUID, *, storage: Storage, note: str = "") -
     A pivot in doubt is then acted again under its same key. Raises `SagaNotFound`, and `OperationRefused` if the saga
     is not parked.
     """
+    check_texts(note=note)
     async with await _Desk.open(storage, saga_id, "retry") as desk:
         return await desk.write(Entry(EntryKind.RETRIED, desk.parked_path, error=note or None), desk.live_state)
 
@@ -65,6 +68,7 @@ async def compensate(saga_id: str | uuid.UUID, *, storage: Storage, note: str = 
     Raises `SagaNotFound`, and `OperationRefused` if the saga is not parked, goes back already, or has a pivot that is
     done or in doubt.
     """
+    check_texts(note=note)
     async with await _Desk.open(storage, saga_id, "compensate") as desk:
         if desk.goes_back:
             raise desk.refusal("it goes back already: resolve() the step that could not be undone, or retry()")
@@ -80,6 +84,7 @@ async def abandon(saga_id: str | uuid.UUID, *, storage: Storage, reason: str) ->
     Takes a parked saga, or a live one whose owner is gone. Raises `SagaNotFound`, `SagaAlreadyRunning` if its owner is
     alive, and `OperationRefused` if it has ended.
     """
+    check_texts(reason=reason)
     async with await _Desk.open(storage, saga_id, "abandon", states=PARKED | LIVE_STATES) as desk:
         return await desk.write(Entry(EntryKind.ABANDONED, error=reason), SagaState.ABANDONED)
 

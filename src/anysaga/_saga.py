@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from attrs import evolve
@@ -70,6 +70,7 @@ class Saga(Generic[ContextT]):
     middlewares: Sequence[Middleware] = ()
 
     _compiled: ClassVar[Definition | None] = None
+    _definition: Definition | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -299,6 +300,14 @@ def _context_of(kind: type) -> Any:
     return arguments_of(kind, Saga)[0]
 
 
+def _misuses(source: Any, kind: type) -> Iterator[str]:
+    for name in ("storage", "container"):
+        if getattr(kind, name) is not getattr(Saga, name):
+            yield f"a class has no `{name}`: give it where the saga is made, as in `{kind.__name__}({name}=...)`"
+    if source is not kind and "_storage" not in vars(source):
+        yield "its `__init__` leaves out that of Saga: have it call `super().__init__(storage=..., container=...)`"
+
+
 def _declaration(source: Any, kind: type, context_type: Any, *, checking: bool = False) -> Declaration:
     return Declaration(
         name=source.name or kind.__name__,
@@ -311,4 +320,5 @@ def _declaration(source: Any, kind: type, context_type: Any, *, checking: bool =
         grace=source.grace,
         events=source.events,
         context_may_follow=checking,
+        misuses=tuple(_misuses(source, kind)),
     )

@@ -9,6 +9,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from anyio import get_cancelled_exc_class
 
+from anysaga._arguments import check_texts
 from anysaga._definition import Definition
 from anysaga._driver import Driver
 from anysaga._errors import TransactionMisused, UnfinishedSagaWarning
@@ -141,6 +142,7 @@ class SagaTransaction(Generic[ContextT]):
         Raises `PivotPassed` after a point of no return, `SagaParked` if something could not be undone, and
         `TransactionMisused` if the saga is not ours any more: after `suspend`, say, it is somebody else's to undo.
         """
+        check_texts(reason=reason)
         driver = self._driver("cannot be aborted")
         if driver is None:
             self._refuse_if_given_back()

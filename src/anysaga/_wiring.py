@@ -17,6 +17,7 @@ from anysaga.containers import RawContainer, adapted
 from anysaga.containers._names import means, name_of
 
 _T = TypeVar("_T")
+_YIELDS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 Factories: TypeAlias = Mapping[Any, Callable[[], Any]]
 """Factories by type. The key is `Any` so that a ``dict[type[Bank], ...]`` of a user fits: keys are invariant."""
@@ -30,7 +31,7 @@ class MappingContainer:
     """A container made of ``{type: factory}``. Each scope makes each thing once, when it is first asked for.
 
     A factory is called without arguments and may be ``async``. Raises `InvalidArgument` for a factory that cannot be
-    called.
+    called, and for one with a ``yield``.
     """
 
     factories: Factories
@@ -39,6 +40,9 @@ class MappingContainer:
         for kind, factory in self.factories.items():
             if not callable(factory):
                 raise InvalidArgument("container", factory, f"give a function that makes a {name_of(kind)}")
+            if getattr(getattr(factory, "__code__", None), "co_flags", 0) & _YIELDS:
+                problem = "it has a `yield`, and a mapping closes nothing: return it, or use a container of a package"
+                raise InvalidArgument("container", factory, problem)
 
     def scope(self) -> AbstractAsyncContextManager[Scope]:
         """Open a scope that makes its own instances."""

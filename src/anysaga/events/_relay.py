@@ -11,7 +11,7 @@ from anyio import CapacityLimiter, create_task_group, fail_after
 from anysaga._arguments import check_counts, check_seconds
 from anysaga._cancellations import asks_to_end, refusing_strays
 from anysaga._errors import InvalidArgument, StorageClosed
-from anysaga._event_map import BROKER, EventMap, Target
+from anysaga._event_map import BROKER, EventMap, Target, check_map
 from anysaga._hosting import in_own_loop
 from anysaga._outbox import Delivery, Outbox, OutboxLag, Publisher, check_publisher
 from anysaga._retry import Retry
@@ -165,7 +165,7 @@ class EventRelay:
 def _targets(maps: Iterable[EventMap]) -> dict[str, Target]:
     """The handlers of several maps by destination. Raises `InvalidArgument` if two are called the same."""
     targets: dict[str, Target] = {}
-    for destination, target in chain.from_iterable(events.targets.items() for events in maps):
+    for destination, target in chain.from_iterable(check_map(events).targets.items() for events in maps):
         known = targets.setdefault(destination, Target(target.handler, {}))
         if known.handler != target.handler:
             raise InvalidArgument("events", target.handler, f"another handler is called {destination!r}: rename one")

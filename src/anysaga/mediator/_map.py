@@ -30,6 +30,8 @@ class SagaMap:
         Raises `ContextAlreadyMapped` if there is one, `SagaOfOtherContext` if the saga works on another type,
         `InvalidArgument` if another saga has its name and version, and `DefinitionError` if it has no steps.
         """
+        if isinstance(context_type, str) or not callable(context_type):
+            raise InvalidArgument("context_type", context_type, "give the class of the contexts, and then the saga")
         made = made_saga(saga)
         definition = made.definition
         if definition.context_type is not Any and definition.context_type != context_type:

@@ -11,7 +11,7 @@ from anyio import CancelScope, create_task_group, get_cancelled_exc_class, move_
 
 from anysaga._arguments import check_counts, check_seconds
 from anysaga._errors import InvalidArgument, MediatorClosed
-from anysaga._event_map import EventMap
+from anysaga._event_map import EventMap, check_map
 from anysaga._middleware import Middleware, checked_middlewares
 from anysaga._outbox import check_publisher
 from anysaga._results import SagaResult
@@ -93,7 +93,7 @@ class SagaMediator:
         kept = MemoryStorage() if storage is None else storage
         self._storage = kept
         outer = checked_middlewares(middlewares)
-        common = EventMap(publish=publisher is not None) if events is None else events
+        common = EventMap(publish=publisher is not None) if events is None else check_map(events)
         self._sagas = sagas.prepared(lambda saga: saga.moved_to(kept, container, inside=outer, events=common))
         self._deliveries = Deliveries(
             kept,
