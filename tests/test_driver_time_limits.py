@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
-from journeys import AT_ONCE, Journey, Leg, hangs, hangs_once, kinds_of, raises, saga_of
+from journeys import AT_ONCE, Journey, Leg, fails, hangs, hangs_once, kinds_of, raises, saga_of
 
-from anysaga import MemoryStorage, SagaParked, SagaState, SagaTimeout, StepTimeout, recover_saga
+from anysaga import Fallback, MemoryStorage, SagaParked, SagaState, SagaTimeout, StepTimeout, recover_saga
 from anysaga.abc import EntryKind, Storage
 from anysaga.storages._clock import ManualClock
 
@@ -163,6 +165,18 @@ async def test_a_step_over_its_limit_after_a_pivot_is_no_saga_over_its_own(did: 
     clock.advance(61)
     assert (await saga.run(saga_id="j")).state is SagaState.COMPLETED
     assert did == ["act a", "act b", "act c", "act c"]
+
+
+@pytest.mark.parametrize("first", [{}, {"pivot": True}], ids=["step", "pivot"])
+async def test_another_saga_over_its_limit_is_a_failure_of_the_step_that_ran_it(
+    storage: Storage, did: list[str], first: dict[str, Any]
+) -> None:
+    """It went back at once, beyond a pivot too, without a retry and without its fallback."""
+    act = fails(2, SagaTimeout("other", "o", 1.0))
+    last = Leg("c", did, act=raises(SagaTimeout("other", "o", 1.0)), retry=AT_ONCE)
+    legs = Leg("a", did, **first), Leg("b", did, act=act, retry=AT_ONCE), Fallback(last, Leg("d", did, retry=AT_ONCE))
+    assert (await saga_of(storage, *legs).run(Journey())).state is SagaState.COMPLETED
+    assert did == ["act a", *["act b"] * 3, *["act c"] * 3, "undo c", "act d"]
 
 
 async def test_a_pivot_over_its_limit_is_no_saga_over_its_own(storage: Storage, did: list[str]) -> None:

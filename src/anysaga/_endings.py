@@ -43,7 +43,7 @@ class Endings:
             self.park_running(leaf, ended)
         if self._is_final(leaf, ended):
             self.run.failed(leaf, error)
-        return Back(ROOT, self.context.in_words(error)) if isinstance(error, SagaTimeout) and not goes_back else None
+        return Back(ROOT, self.context.in_words(error)) if is_own_timeout(ended, error) and not goes_back else None
 
     def _is_final(self, leaf: Leaf, ended: Ended) -> bool:
         """Whether no other attempt follows: an error that a retry may mend is not why a saga goes back."""
@@ -58,7 +58,7 @@ class Endings:
         uncalled = refused or ended.how in (How.NOT_CALLED, How.NOT_REACHED)
         clean = uncalled or (ended.how is How.RAISED and leaf.is_clean(error))
         forgiven = progress.of(leaf.path).forgiven
-        final = isinstance(error, SagaTimeout) or refused
+        final = is_own_timeout(ended, error) or refused
         durable = progress.context_of(leaf).base
         # A thread that still runs may change the context at this very moment.
         text, problem = (None, "") if ended.how is How.STILL_RUNNING else self._context_or_none(durable)
@@ -74,7 +74,7 @@ class Endings:
         )
 
     def _catcher(self, leaf: Leaf, ended: Ended, error: BaseException) -> str | None:
-        if ended.how is How.CANCELLED or isinstance(error, SagaTimeout):
+        if ended.how is How.CANCELLED or is_own_timeout(ended, error):
             return None
         return leaf.catcher(error)
 
@@ -190,3 +190,8 @@ class Endings:
         except NotStorable as error:
             return None, f" (its context was not kept: {self.context.in_words(error)})"
         return (None if text == durable else text), ""
+
+
+def is_own_timeout(ended: Ended, error: BaseException) -> bool:
+    """Whether the saga's own time ran out. An act may raise the `SagaTimeout` of another saga, which it ran."""
+    return isinstance(error, SagaTimeout) and error is not ended.error

@@ -15,7 +15,7 @@ from anysaga._cancellations import native_cancellations
 from anysaga._current import CurrentStep, key_of
 from anysaga._decisions import Back, Compensate
 from anysaga._definition import Definition
-from anysaga._endings import Endings
+from anysaga._endings import Endings, is_own_timeout
 from anysaga._errors import (
     CheckpointRefused,
     CircuitOpen,
@@ -268,7 +268,7 @@ class Stepping:
         if ended.cancelled is not None or ended.how is How.RETURNED:
             return ended.cancelled
         error = self._own_error(leaf, ended)
-        return _SaysNothing() if ended.how is How.NOT_REACHED or isinstance(error, SagaTimeout) else error
+        return _SaysNothing() if ended.how is How.NOT_REACHED or is_own_timeout(ended, error) else error
 
     def _own_error(self, leaf: Leaf, ended: Ended) -> BaseException:
         """The exception that the caller will see for this end."""
