@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from attrs import define
 from server_stores import Server
+from sqlalchemy import event
 
 from anysaga import Saga, SagaState, Step, recover_saga
 from anysaga._errors import StorageError, StorageRefused, StorageUnavailable
@@ -262,6 +263,31 @@ async def test_the_isolation_level_of_a_given_engine_does_not_count(server: Serv
 
 def _forget_all(server: Server, connection: sa.Connection) -> int:
     return connection.execute(sa.delete(server.tables.sagas)).rowcount
+
+
+async def test_what_a_listener_of_a_given_engine_has_said_holds(server: Server, tables: None) -> None:
+    engine = sa.create_engine(server.engine.url, poolclass=sa.NullPool)
+    is_postgresql = server.url.get_backend_name() == "postgresql"
+    setting, query = (
+        ("SET work_mem = '8765kB'", "SHOW work_mem") if is_postgresql else ("SET @mine = '8765kB'", "SELECT @mine")
+    )
+    event.listen(engine, "connect", lambda driver, _: driver.cursor().execute(setting))
+    async with _store(server, engine) as storage:
+        await created(storage)
+        assert storage._core.writer.run(lambda connection: connection.exec_driver_sql(query).scalar()) == "8765kB"
+
+
+# Waiting
+
+
+@pytest.mark.parametrize(("lease", "busy_timeout"), [(30, 0), (1e9, 1e9)], ids=["for no lock", "for ages"])
+async def test_however_long_one_waits_for_locks_a_store_works(
+    server: Server, tables: None, lease: float, busy_timeout: float
+) -> None:
+    async with server.twin(lease=lease, busy_timeout=busy_timeout) as storage:
+        claim = await created(storage)
+        await storage.release(claim)
+        assert len(await storage.claim_due(["order"], 1)) == 1
 
 
 # Pools

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import sessionmaker
 
@@ -236,6 +237,23 @@ async def test_without_create_schema_the_tables_must_be_there(tmp_path: Path) ->
     await storage.open()
     await created(storage)
     await storage.aclose()
+
+
+@pytest.mark.parametrize("words", ["BEGIN", "BEGIN EXCLUSIVE"])
+async def test_an_engine_that_begins_its_transactions_in_words_can_be_given(tmp_path: Path, words: str) -> None:
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'orders.db'}")
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(words))
+    async with SQLAlchemyStorage(engine) as storage:
+        await created(storage)
+        assert len(await storage.find()) == 1
+    engine.dispose()
+
+
+def test_an_engine_that_moves_tables_to_another_schema_is_refused() -> None:
+    engine = sa.create_engine("sqlite:///orders.db", execution_options={"schema_translate_map": {None: "sagas"}})
+    with pytest.raises(StorageRefused, match="search_path"):
+        SQLAlchemyStorage(engine)
+    SQLAlchemyStorage(engine.execution_options(schema_translate_map={"tenant": "sagas"}))
 
 
 async def test_an_engine_is_left_as_it_was(tmp_path: Path) -> None:

@@ -45,6 +45,14 @@ async def test_a_lock_that_is_held_too_long_is_unavailable(
     await storage.record(write(claim, entry(2, EntryKind.DONE)))
 
 
+async def test_who_waits_for_ages_does_not_wait_in_vain(tmp_path: Path) -> None:
+    async with SQLAlchemyStorage(tmp_path / "sagas.db", busy_timeout=1e9) as storage:
+        milliseconds = storage._core.writer.run(
+            lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+        )
+    assert milliseconds == 2**31 - 1
+
+
 async def test_opening_under_a_lock_is_unavailable_and_tried_again(tmp_path: Path, rival: sqlite3.Connection) -> None:
     rival.execute("BEGIN IMMEDIATE")
     second = SQLAlchemyStorage(tmp_path / "orders.db", busy_timeout=0.0)

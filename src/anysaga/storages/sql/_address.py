@@ -28,6 +28,10 @@ _LIMITS = {
 }
 """The drivers' names for how many seconds it may take to connect."""
 
+_TRANSLATED = (
+    "its schema_translate_map does not reach the statements of a store: "
+    "let the connections find the schema by themselves, on PostgreSQL by their search_path"
+)
 _OF_ANOTHER_LOOP = "an asynchronous engine belongs to the loop that it was used in: give its URL instead"
 
 
@@ -42,6 +46,8 @@ def engine_of(address: str | os.PathLike[str] | sa.URL | sa.Engine, *, connect_l
         _check(address.url)
         if address.dialect.is_async:
             raise StorageRefused(str(address), _OF_ANOTHER_LOOP)
+        if address.get_execution_options().get("schema_translate_map", {}).get(None):
+            raise StorageRefused(str(address), _TRANSLATED)
         return address
     if hasattr(address, "sync_engine"):
         raise StorageRefused(str(address), _OF_ANOTHER_LOOP)

@@ -14,6 +14,16 @@ from anysaga._errors import AnysagaError
 from anysaga.storages.sql._hosts import Host
 
 
+def connected(engine: sa.Engine) -> sa.Connection:
+    """A connection from the pool of an engine, without what its owner has transactions and statements do.
+
+    Ours begin in words, and a listener that says BEGIN, as SQLAlchemy's page on SQLite has it, would say it once more.
+    """
+    echo: Any = engine.echo  # which SQLAlchemy gives the type of its setter
+    again = sa.Engine(engine.pool, engine.dialect, engine.url, echo=echo, hide_parameters=engine.hide_parameters)
+    return again.connect()
+
+
 class Database(ABC):
     """How one kind of database is opened, begun, asked for the time, and understood when it fails.
 

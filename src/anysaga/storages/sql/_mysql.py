@@ -64,10 +64,9 @@ class MySQLDatabase(ServerDatabase):
 
     def settings(self, connection: sa.Connection) -> list[str]:
         dialect: Any = connection.dialect
-        limit = max(math.floor(self.patience), 1)
-        settings = [f"SET SESSION innodb_lock_wait_timeout = {limit}"]
+        settings = [f"SET SESSION innodb_lock_wait_timeout = {max(math.floor(self.patience), 1)}"]
         if dialect.is_mariadb:
-            settings.append(f"SET SESSION idle_transaction_timeout = {limit}")
+            settings.append(f"SET SESSION idle_transaction_timeout = {max(math.floor(self.idle), 1)}")
         return settings
 
     def connect(self, *, writes: bool, made: Callable[[Any], None]) -> sa.Connection:

@@ -126,11 +126,10 @@ class PostgreSQLDatabase(ServerDatabase):
         return super().now(connection) if moment is None else moment
 
     def settings(self, connection: sa.Connection) -> list[str]:  # noqa: ARG002 - the same for all
-        limit = max(round(self.patience * 1000), 1)
         return [
-            f"SET lock_timeout = {limit}",
+            f"SET lock_timeout = {max(round(self.patience * 1000), 1)}",
             "SET default_transaction_isolation = 'read committed'",  # for `single`
-            f"SET idle_in_transaction_session_timeout = {limit}",
+            f"SET idle_in_transaction_session_timeout = {max(round(self.idle * 1000), 1)}",
             # Plans are kept: those made for an empty table would read it from end to end when it is full.
             *(f"SET enable_{way} = off" for way in ("seqscan", "hashjoin", "mergejoin")),
             "SET jit = off",  # a fifth of a second for each plan that seems dear, as many do with those settings

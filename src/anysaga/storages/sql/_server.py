@@ -16,11 +16,12 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from anysaga._errors import AnysagaError, NotStorable, StorageRefused, StorageUnavailable
-from anysaga.storages.sql._database import Database
+from anysaga.storages.sql._database import Database, connected
 from anysaga.storages.sql._hosts import Host, asyncio_thread, calling_thread
 from anysaga.storages.sql._prepared import CursorWire, Wire, lay, wire_of
 
 _SHARE_OF_LEASE = 0.24
+_DAY = 86_400.0  # longer than anybody waits, and servers take no number of any size
 _WAITS: ContextVar[Callable[[Any], None] | None] = ContextVar("anysaga_waits", default=None)
 _IS_WHOLE = "anysaga.is_whole"
 
@@ -32,8 +33,8 @@ class ServerDatabase(Database):
 
     Transactions that write are READ COMMITTED: after it has waited for a lock, a statement sees what was committed
     meanwhile. Those that read are REPEATABLE READ: a saga and its log belong together. `patience` is how many seconds
-    a transaction waits for a lock, and how long an idle one is kept open by the server: below a quarter of the lease,
-    so that one that hangs is over before somebody takes its sagas.
+    a transaction waits for a lock, and `idle` how long one that does nothing is kept open by the server: below a
+    quarter of the lease, so that one that hangs is over before somebody takes its sagas.
     """
 
     one_writer = False
@@ -55,7 +56,8 @@ class ServerDatabase(Database):
     def __init__(self, engine: sa.Engine, *, lease: float, busy_timeout: float) -> None:
         self.address = engine.url.render_as_string(hide_password=True)
         self.host: Host = asyncio_thread if engine.dialect.is_async else calling_thread
-        self.patience = min(busy_timeout, lease * _SHARE_OF_LEASE)
+        self.idle = min(lease * _SHARE_OF_LEASE, _DAY)
+        self.patience = min(busy_timeout, self.idle)
         dialect: Any = engine.dialect
         self._driver_errors: tuple[type[BaseException], ...] = (dialect.loaded_dbapi.Error, OSError)
         self._engine = engine
@@ -64,11 +66,12 @@ class ServerDatabase(Database):
     def connect(self, *, writes: bool, made: Callable[[Any], None]) -> sa.Connection:
         waits = _WAITS.set(made)
         try:
-            connection = self._engine.connect()
+            connection = connected(self._engine)
         finally:
             _WAITS.reset(waits)
         try:
             made(driver_of(connection))
+            driver_of(connection).commit()  # what a listener of a given engine has said, and left open
             connection.execution_options(isolation_level="READ COMMITTED" if writes else "REPEATABLE READ")
             connection.detach()
             self.prepare(driver_of(connection))

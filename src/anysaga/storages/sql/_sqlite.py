@@ -15,7 +15,7 @@ from sqlalchemy.util import await_only
 
 from anysaga._errors import AnysagaError, NotStorable, StorageError, StorageRefused, StorageUnavailable
 from anysaga.storages._clock import Clock
-from anysaga.storages.sql._database import Database
+from anysaga.storages.sql._database import Database, connected
 from anysaga.storages.sql._hosts import Host, asyncio_thread, calling_thread
 from anysaga.storages.sql._prepared import Command, CursorWire, Wire, lay, wire_of
 
@@ -36,6 +36,7 @@ _FAULTS_OF_ROWS = (
     sqlite3.SQLITE_FULL,  # a row less, and the others may still find room
 )
 _PAUSE = 0.01
+_LONGEST_WAIT = 2**31 - 1  # milliseconds; what is more means no wait at all to SQLite
 
 
 class SQLiteDatabase(Database):
@@ -53,7 +54,7 @@ class SQLiteDatabase(Database):
         self._clock = clock
 
     def connect(self, *, writes: bool, made: Callable[[Any], None]) -> sa.Connection:  # noqa: ARG002 - BEGIN says it, and a file always answers
-        connection = self._engine.connect()
+        connection = connected(self._engine)
         try:
             connection.detach()
             lay(self._wire(connection), connection)
@@ -126,7 +127,7 @@ class SQLiteDatabase(Database):
         if legacy is not None and isinstance(driver, sqlite3.Connection):
             driver.autocommit = legacy  # type: ignore[attr-defined, unused-ignore]  # Python 3.12 and later
         driver.isolation_level = None
-        driver.execute(f"PRAGMA busy_timeout = {round(self._busy_timeout * 1000)}")
+        driver.execute(f"PRAGMA busy_timeout = {min(round(self._busy_timeout * 1000), _LONGEST_WAIT)}")
         self._use_wal(driver)
         driver.execute(f"PRAGMA synchronous = {self._durability.upper()}")
 

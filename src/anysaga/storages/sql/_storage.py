@@ -26,7 +26,7 @@ from anysaga.storages.sql._postgresql import PostgreSQLDatabase
 from anysaga.storages.sql._sqlite import Durability, SQLiteDatabase
 from anysaga.storages.sql._verbs import verbs_of
 
-_LEAST_CONNECT_LIMIT = 2.0  # libpq takes no less
+_LEAST_CONNECT_LIMIT, _MOST_CONNECT_LIMIT = 2.0, 3600.0  # libpq takes no less, and PyMySQL no number of any size
 
 
 class SQLAlchemyStorage(Storage, CircuitStore, Outbox):
@@ -36,8 +36,9 @@ class SQLAlchemyStorage(Storage, CircuitStore, Outbox):
             result = await OrderSaga(storage=storage).run(order)
 
     `url_or_engine` is a URL, the path of a SQLite file, or a SQLAlchemy `Engine`, of which this storage takes
-    connections of its own: up to three. The drivers are ``sqlite``, ``sqlite+aiosqlite``, ``postgresql+psycopg``,
-    ``postgresql+asyncpg`` and ``mysql+pymysql``. Nothing is opened before the first verb or ``async with``.
+    connections of its own: up to three, of whose transactions the engine's listeners hear nothing. The drivers are
+    ``sqlite``, ``sqlite+aiosqlite``, ``postgresql+psycopg``, ``postgresql+asyncpg`` and ``mysql+pymysql``. Nothing is
+    opened before the first verb or ``async with``.
 
     `lease` is how many seconds a process may be silent before others take its sagas over; a daemon thread renews
     it every third of that while anything is claimed. On a server its clock is the one that counts. `create_schema`
@@ -66,7 +67,8 @@ class SQLAlchemyStorage(Storage, CircuitStore, Outbox):
     ) -> None:
         _check(lease=lease, durability=durability, busy_timeout=busy_timeout)
         clock = clock or HostClock()
-        engine = engine_of(url_or_engine, connect_limit=max(lease / 4, _LEAST_CONNECT_LIMIT))
+        connect_limit = min(max(lease / 4, _LEAST_CONNECT_LIMIT), _MOST_CONNECT_LIMIT)
+        engine = engine_of(url_or_engine, connect_limit=connect_limit)
         database = _database_of(engine, lease=lease, durability=durability, busy_timeout=busy_timeout, clock=clock)
         verbs = verbs_of(table_prefix, engine.dialect, database)
         self._core = Core(database, verbs, lease=lease, create_schema=create_schema, label=label, clock=clock)
