@@ -245,6 +245,19 @@ async def test_a_listener_that_fails_changes_nothing(caplog: pytest.LogCaptureFi
     assert "a listener of" in caplog.text
 
 
+class Waiting(CircuitListener):
+    """One whose coroutine nobody would await."""
+
+    async def failure(self, breaker: CircuitBreaker, circuit: str, error: BaseException) -> None:  # type: ignore[override]
+        raise AssertionError
+
+
+@pytest.mark.parametrize("listener", [Waiting(), CircuitListener, "heard", None])
+def test_a_listener_that_could_never_hear_is_refused(listener: Any) -> None:
+    with pytest.raises(InvalidArgument, match="listener"):
+        CircuitBreaker().listen(listener)
+
+
 @pytest.fixture
 def restless_threads() -> Iterator[None]:
     """Let threads take turns as often as they can."""
@@ -289,6 +302,10 @@ async def test_threads_may_use_one_breaker(restless_threads: None) -> None:
     assert breaker.circuit("s").failures == 800
 
 
+async def _excludes_later(error: BaseException) -> bool:
+    return False
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -301,6 +318,7 @@ async def test_threads_may_use_one_breaker(restless_threads: None) -> None:
         ("exclude", [OSError]),
         ("exclude", (1,)),
         ("exclude", (int,)),
+        ("exclude", (_excludes_later,)),
         ("name", ""),
         ("name", 7),
         ("name", "a\nb"),

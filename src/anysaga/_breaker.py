@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import types
 from collections.abc import Callable
@@ -118,7 +119,8 @@ class CircuitBreaker:
         return self.circuit().failures
 
     def listen(self, listener: CircuitListener) -> None:
-        """Have a listener hear of everything from now on."""
+        """Have a listener hear of everything from now on. Raises `InvalidArgument` for one that cannot hear."""
+        _check_listener(listener)
         self._listeners.append(listener)
 
     async def open(self, step: str = own_name, *, circuits: CircuitStore | None = None) -> None:
@@ -226,7 +228,17 @@ def _check(fail_max: object, reset_timeout: object, exclude: object) -> None:
 
 
 def _may_exclude(one: object) -> bool:
-    return issubclass(one, BaseException) if isinstance(one, type) else callable(one)
+    if isinstance(one, type):
+        return issubclass(one, BaseException)
+    return callable(one) and not inspect.iscoroutinefunction(one)  # whose coroutine would mean every exception
+
+
+def _check_listener(listener: object) -> None:
+    if not isinstance(listener, CircuitListener):
+        raise InvalidArgument("listener", listener, "give an instance of a subclass of CircuitListener")
+    for name in ("state_change", "success", "failure"):
+        if inspect.iscoroutinefunction(getattr(listener, name)):
+            raise InvalidArgument("listener", listener, f"its {name} would never run: a listener's methods are plain")
 
 
 def _check_name_and_clock(name: object, clock: object) -> None:
