@@ -65,6 +65,13 @@ async def make_slowly() -> Bank:
     return Bank(World())
 
 
+async def _cancel_when_all_wait(scope: anyio.CancelScope, then: anyio.Event) -> None:
+    await anyio.wait_all_tasks_blocked()
+    scope.cancel()
+    await anyio.wait_all_tasks_blocked()
+    then.set()
+
+
 def unknown() -> Missing:  # type: ignore[name-defined]  # noqa: F821 - what is not known at run time
     """Answers something that nobody can look up."""
 
@@ -216,6 +223,29 @@ class TestDependencyInjector:
             await ChargeSaga(container=container).run(Order())
         assert world.did == ["open", "act Charge", "act Charge"]
         container.shutdown_resources()
+
+    @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+    @pytest.mark.parametrize("kind", [providers.Singleton, providers.Resource])
+    async def test_a_cancelled_saga_keeps_from_nobody_what_all_share(self, anyio_backend: str, kind: Any) -> None:
+        """It is still being made when the first one is cancelled; the others, and later ones, have it."""
+        goes_on = anyio.Event()
+
+        async def make() -> Bank:
+            await goes_on.wait()
+            return Bank(World(opened=1))
+
+        class Shared(containers.DeclarativeContainer):
+            bank = kind(make)
+
+        saga = ChargeSaga(container=Shared())
+        async with anyio.create_task_group() as group:
+            first = anyio.CancelScope()
+            with first:
+                group.start_soon(saga.run, Order())
+                group.start_soon(_cancel_when_all_wait, first, goes_on)
+                await saga.run(Order())
+        assert first.cancelled_caught
+        await saga.run(Order())
 
     @pytest.mark.parametrize(
         "provider", [providers.Resource(SlowEngine), providers.Coroutine(make_slowly), providers.Resource(make_slowly)]

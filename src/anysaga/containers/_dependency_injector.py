@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -62,7 +63,7 @@ class DependencyInjectorContainer:
     @asynccontextmanager
     async def _scope(self) -> AsyncIterator[Scope]:
         if isinstance(self.source, Container):
-            yield _InjectorScope(self.source)
+            yield _InjectorScope(self.source, is_shared=True)
             return
         container = self.source()
         try:
@@ -76,6 +77,7 @@ class DependencyInjectorContainer:
 @define(eq=False)
 class _InjectorScope:
     container: Container
+    is_shared: bool = False
     _found: dict[Any, Provider[Any]] = field(factory=dict)
 
     async def get(self, wanted: type[_T], /) -> _T:
@@ -87,4 +89,6 @@ class _InjectorScope:
             raise InvalidArgument("container", self.container, expected)
         self._found[wanted] = provider
         made: Any = provider()
+        if self.is_shared and asyncio.isfuture(made):
+            made = asyncio.shield(made)  # other sagas wait for it, too: cancelled with this one, it stayed so for all
         return await made if inspect.isawaitable(made) else made  # type: ignore[no-any-return]  # the provider knows
