@@ -8,13 +8,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from weakref import WeakSet
 
 import anyio
 from anyio import NoEventLoopError
 from anyio.lowlevel import current_token
 
 from anysaga._arguments import check_backend
-from anysaga._errors import BlockingCallInLoop, InvalidArgument, RunnerMisused, StorageUnavailable
+from anysaga._errors import BlockingCallInLoop, InvalidArgument, RunnerMisused, StorageUnavailable, TransactionMisused
 from anysaga._iterating import SagaIterator
 from anysaga._loop_thread import LoopThread
 from anysaga._results import SagaResult
@@ -122,8 +123,9 @@ def run_worker(
 class BlockingRunner:
     """Runs sagas for a threaded program: one event loop in a thread, which all threads share with one storage.
 
-    Use it as a context manager, and call `run` and `iterate` from any thread. On leaving, the storage that was given
-    as text is closed. Open it after a fork, in each process: its event loop would stay in the parent.
+    Use it as a context manager, and call `run` and `iterate` from any thread. On leaving, iterations that are not over
+    are suspended, and the storage that was given as text is closed. Open it after a fork, in each process: its event
+    loop would stay in the parent.
 
         with BlockingRunner(storage="orders.db", container=services) as runner:
             result = runner.run(OrderSaga, order)
@@ -145,6 +147,7 @@ class BlockingRunner:
         self._stack = ExitStack()
         self._loop: LoopThread | None = None
         self._storage: Storage | None = None
+        self._iterators: WeakSet[SagaIterator[Any]] = WeakSet()
 
     def run(
         self,
@@ -165,7 +168,9 @@ class BlockingRunner:
         saga_id: str | uuid.UUID | None = None,
     ) -> SagaIterator[ContextT]:
         """Run a saga step by step; see `iter_saga`."""
-        return self._iterate(saga, context, saga_id=saga_id, owns_runner=False)
+        iterator = self._iterate(saga, context, saga_id=saga_id, owns_runner=False)
+        self._iterators.add(iterator)
+        return iterator
 
     def submit(
         self, saga: Saga[ContextT] | type[Saga[ContextT]], context: ContextT, *, saga_id: str | uuid.UUID | None = None
@@ -199,6 +204,7 @@ class BlockingRunner:
         self._stack.callback(self._loop.stop)
         if self._storage is not self._given:
             self._stack.callback(lambda: self._call(self.storage.aclose, 0.0))
+        self._stack.callback(self._end_iterations)
         return self
 
     def __exit__(
@@ -209,6 +215,12 @@ class BlockingRunner:
         else:
             self._stack.__exit__(exc_type, exc, traceback)
         self._loop = None
+
+    def _end_iterations(self) -> None:
+        """End what is still iterated: the loop would wait for it."""
+        for iterator in list(self._iterators):
+            with suppress(TransactionMisused):  # another thread is in the middle of a step, whose end gives it back
+                iterator.close()
 
     def _iterate(
         self,

@@ -51,6 +51,7 @@ class SagaIterator(Generic[ContextT]):
         self._transaction: SagaTransaction[ContextT] | None = None
         self._manager: AbstractContextManager[SagaTransaction[ContextT]] | None = None
         self._closed = False
+        self._turn = threading.Lock()
 
     @property
     def transaction(self) -> SagaTransaction[ContextT]:
@@ -91,6 +92,14 @@ class SagaIterator(Generic[ContextT]):
     def __next__(self) -> StepResult[Any]:
         if self._closed:
             raise StopIteration
+        if not self._turn.acquire(blocking=False):
+            raise RunnerMisused("iter_saga()", "is asked by two threads at once", "let one thread iterate")
+        try:
+            return self._advance()
+        finally:
+            self._turn.release()
+
+    def _advance(self) -> StepResult[Any]:
         self._begin()
         transaction = self.transaction
         try:

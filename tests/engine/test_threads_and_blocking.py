@@ -166,6 +166,48 @@ def test_breaking_out_of_iter_saga_suspends(tmp_path: Path, done: list[str]) -> 
     assert done == ["act hotel", "act train", "act museum"]
 
 
+@pytest.mark.parametrize("entered", [False, True])
+def test_leaving_a_runner_suspends_what_is_still_iterated(done: list[str], entered: bool) -> None:
+    """Its loop waited for it for ever."""
+    storage = MemoryStorage()
+    with BlockingRunner(storage=storage) as runner:
+        unasked, steps = (runner.iterate(TourSaga, Tour(), saga_id=saga_id) for saga_id in "ut")
+        if entered:
+            steps.__enter__()
+        next(steps)
+    assert [*unasked, *steps] == []
+    assert anyio.run(storage.load, "t").summary.owner is None
+    assert run_saga(TourSaga, saga_id="t", storage=storage).state is SagaState.COMPLETED
+
+
+@pytest.mark.parametrize("ends", ["step", "runner"])
+def test_an_iterator_belongs_to_one_thread_at_a_time(ends: str) -> None:
+    began, goes_on, storage = threading.Event(), threading.Event(), MemoryStorage()
+
+    class Slow(Step[Tour]):
+        read_only = True
+
+        def act(self, tour: Tour) -> None:
+            began.set()
+            goes_on.wait(20)
+
+    with BlockingRunner(storage=storage) as runner:
+        steps = runner.iterate(Saga[Tour](name="s", steps=[Slow]), Tour(), saga_id="t")
+        thread = threading.Thread(target=lambda: list(steps))
+        thread.start()
+        assert began.wait(20)
+        with pytest.raises(RunnerMisused, match="two threads"):
+            next(steps)
+        if ends == "step":
+            goes_on.set()
+            thread.join(20)
+        else:
+            threading.Timer(0.05, goes_on.set).start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert anyio.run(storage.load, "t").summary.owner is None
+
+
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_an_iterator_that_is_collected_in_the_thread_of_its_loop_suspends(done: list[str], backend: str) -> None:
     storage = MemoryStorage()
