@@ -237,9 +237,8 @@ class TestDependencyInjector:
         class Shared(containers.DeclarativeContainer):
             bank = kind(make)
 
-        saga = ChargeSaga(container=Shared())
+        saga, first = ChargeSaga(container=Shared()), anyio.CancelScope()
         async with anyio.create_task_group() as group:
-            first = anyio.CancelScope()
             with first:
                 group.start_soon(saga.run, Order())
                 group.start_soon(_cancel_when_all_wait, first, goes_on)
