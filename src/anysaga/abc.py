@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import types
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
+import anyio
+from anyio import NoEventLoopError
+from anyio.lowlevel import current_token
+
+from anysaga._errors import BlockingCallInLoop
 from anysaga._guard import Breaker as Breaker
 from anysaga._guard import CircuitRecord as CircuitRecord
 from anysaga._guard import CircuitStore as CircuitStore
@@ -143,7 +148,7 @@ class Storage(ABC):
         """
 
     async def open(self) -> None:
-        """Get ready. Called by ``async with``; the first verb does the same where it is left out."""
+        """Get ready. Called by ``async with`` and ``with``; the first verb does the same where both are left out."""
 
     async def aclose(self) -> None:
         """Release what this incarnation still owns, and let go of files and connections. Safe to call twice.
@@ -162,6 +167,28 @@ class Storage(ABC):
         traceback: types.TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    def __enter__(self) -> Self:
+        """Open it in code without an event loop. Raises `BlockingCallInLoop` inside of one."""
+        _call_without_loop(self.open)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        _call_without_loop(self.aclose)
+
+
+def _call_without_loop(function: Callable[[], Awaitable[None]]) -> None:
+    try:
+        current_token()
+    except NoEventLoopError:
+        anyio.run(function)
+    else:
+        raise BlockingCallInLoop("`with storage`", "async with storage")
 
 
 @runtime_checkable

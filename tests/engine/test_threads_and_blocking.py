@@ -28,6 +28,7 @@ from anysaga import (
     SagaState,
     SQLAlchemyStorage,
     Step,
+    StorageClosed,
     StorageUnavailable,
     checkpoint,
     current_step,
@@ -154,6 +155,26 @@ def test_a_saga_that_is_given_a_container_alone_stays_in_its_storage() -> None:
 def test_run_saga_raises_the_steps_own_error() -> None:
     with pytest.raises(ConnectionError):
         run_saga(TourSaga, Tour("train dirty"))
+
+
+@pytest.mark.parametrize("address", ["sqlite:///tours.db", "sqlite+aiosqlite:///tours.db"])
+def test_a_storage_is_opened_and_closed_without_a_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """Also by a driver that needs a loop."""
+    monkeypatch.chdir(tmp_path)
+    with SQLAlchemyStorage(address) as storage:
+        assert Path("tours.db").exists()
+        assert run_saga(TourSaga, Tour(), saga_id="t", storage=storage).state is SagaState.COMPLETED
+        assert run_saga(TourSaga, Tour(), saga_id="t", storage=storage).state is SagaState.COMPLETED
+    with pytest.raises(StorageClosed):
+        run_saga(TourSaga, Tour(), saga_id="t", storage=storage)
+
+
+@pytest.mark.anyio
+async def test_a_storage_is_not_opened_by_with_inside_a_loop() -> None:
+    with pytest.raises(BlockingCallInLoop, match="use `async with storage` instead"), MemoryStorage():
+        pass
 
 
 def test_breaking_out_of_iter_saga_suspends(tmp_path: Path, done: list[str]) -> None:
