@@ -10,7 +10,7 @@ import anyio
 import pytest
 from journeys import AT_ONCE, Journey, Leg, WatchedStorage, fails, kinds_of, lost_in, raises, saga_of
 
-from anysaga import MemoryStorage, NotDone, Retry, SagaState, recover_saga
+from anysaga import MemoryStorage, NotDone, Outcome, Retry, SagaState, current_step, recover_saga
 from anysaga.abc import Storage
 from anysaga.storages._clock import ManualClock
 
@@ -30,6 +30,19 @@ async def test_an_act_is_called_at_most_as_often_as_its_retry_says(
 async def test_an_act_that_works_in_the_end_is_done_and_its_attempts_are_told(storage: Storage, did: list[str]) -> None:
     result = await saga_of(storage, Leg("a", did, act=fails(2, OSError()), retry=AT_ONCE)).run(Journey())
     assert (result.state, result.steps[0].attempts) == (SagaState.COMPLETED, 3)
+
+
+async def test_an_act_can_see_that_an_earlier_attempt_is_in_doubt(storage: Storage, did: list[str]) -> None:
+    outcomes: list[Outcome | None] = []
+    errors = [NotDone(), OSError()]
+
+    async def act(journey: Journey) -> None:
+        outcomes.append(current_step().outcome)
+        if errors:
+            raise errors.pop(0)
+
+    await saga_of(storage, Leg("a", did, act=act, retry=AT_ONCE)).run(Journey())
+    assert outcomes == [None, None, Outcome.UNKNOWN]
 
 
 async def test_without_a_retry_an_act_is_called_once(storage: Storage, did: list[str]) -> None:

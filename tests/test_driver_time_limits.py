@@ -134,6 +134,24 @@ async def test_the_limit_of_a_saga_is_ignored_after_a_pivot(did: list[str]) -> N
     assert (await saga.run(saga_id="j")).state is SagaState.COMPLETED
 
 
+async def test_the_limit_of_a_saga_ends_no_act_after_a_pivot(did: list[str]) -> None:
+    """B6."""
+    clock = ManualClock()
+
+    async def act(journey: Journey) -> None:
+        await anyio.lowlevel.checkpoint()
+        did.append("not cut short")
+
+    whole = Leg("b", did, act=act, retry=AT_ONCE)
+    saga = saga_of(MemoryStorage(clock=clock), Leg("a", did, pivot=True), whole, timeout=60.0)
+    async with saga.transaction(Journey(), saga_id="j") as transaction:
+        await anext(transaction)
+        await transaction.suspend()
+    clock.advance(61)
+    await saga.run(saga_id="j")
+    assert did == ["act a", "act b", "not cut short"]
+
+
 async def test_the_limit_of_a_saga_cuts_no_wait_short_after_a_pivot(did: list[str]) -> None:
     """B6: all attempts would be spent at once."""
     clock = ManualClock()

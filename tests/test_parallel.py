@@ -11,6 +11,7 @@ from trips import AT_ONCE, Book, Deed, Trip, for_ever, raises, tells, trip_of, w
 
 from anysaga import (
     ContextConflict,
+    CorruptRecord,
     Fallback,
     MemoryStorage,
     NotDone,
@@ -26,7 +27,7 @@ from anysaga import (
     recover_saga,
 )
 from anysaga._records import MAX_CONTEXT_BYTES
-from anysaga.abc import EntryKind, Storage
+from anysaga.abc import Claim, EntryKind, Storage
 
 pytestmark = pytest.mark.anyio
 
@@ -399,6 +400,72 @@ async def test_a_checkpoint_of_a_branch_is_seen_by_its_next_attempt_alone(storag
     group = Parallel(Book("a", did, act=act, retry=AT_ONCE), Book("b", did, act=look))
     await trip_of(storage, group).run(Trip())
     assert sorted(seen) == ["a ['saved']", "b []"]
+
+
+async def test_a_saga_whose_store_failed_is_given_back_though_another_branch_ended_meanwhile(did: list[str]) -> None:
+    """What that branch noted follows an entry that the store does not have."""
+    storage, began = WatchedStorage(), anyio.Event()
+
+    async def act(trip: Trip) -> None:
+        await began.wait()
+        storage.fails.append(CorruptRecord("the saga", "a test says so"))
+
+    async def for_ever_after(trip: Trip) -> None:
+        began.set()
+        await anyio.sleep_forever()
+
+    group = Parallel(Book("a", did, act=act), Book("b", did, act=for_ever_after))
+    with pytest.raises(CorruptRecord):
+        await trip_of(storage, group).run(Trip(), saga_id="t")
+    assert (await storage.load("t")).summary.owner is None
+
+
+class SlowToConfirm(MemoryStorage):
+    """Has its `number`-th confirmation take until nothing else can go on, whatever is cancelled meanwhile."""
+
+    waits = True
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.left = number
+        self.asked = anyio.Event()
+
+    async def confirm(self, claim: Claim) -> None:
+        await super().confirm(claim)
+        self.left -= 1
+        if not self.left:
+            self.asked.set()
+            with anyio.CancelScope(shield=True):
+                await anyio.wait_all_tasks_blocked()
+
+
+async def test_a_branch_whose_intent_was_withdrawn_while_its_claim_was_confirmed_does_not_act(did: list[str]) -> None:
+    group = Parallel(Book("a", did, act=raises(OSError())), Book("b", did, act=raises(OSError())))
+    with pytest.raises(OSError):  # noqa: PT011 - it has no text
+        await trip_of(SlowToConfirm(1), group).run(Trip())
+    assert did in (["act a", "undo a"], ["act b", "undo b"])
+
+
+async def test_an_undo_whose_intent_was_withdrawn_while_its_claim_was_confirmed_has_another_one(
+    did: list[str],
+) -> None:
+    """I2. The primary is being undone for its fallback when another branch sends the saga back."""
+    storage, began = SlowToConfirm(3), anyio.Event()  # two acts, and that undo
+
+    async def fail(trip: Trip) -> None:
+        await began.wait()
+        raise OSError
+
+    async def fail_then(trip: Trip) -> None:
+        began.set()
+        await storage.asked.wait()
+        raise ValueError("mine")
+
+    group = Parallel(Fallback(Book("a", did, act=fail), Book("c", did)), Book("b", did, act=fail_then))
+    with pytest.raises(ValueError, match="mine"):
+        await trip_of(storage, group).run(Trip(), saga_id="t")
+    kinds = [entry.kind for entry in (await storage.load("t")).entries if entry.path == "1/1/primary"]
+    assert kinds[-4:] == [EntryKind.UNDO_STARTED, EntryKind.WITHDRAWN, EntryKind.UNDO_STARTED, EntryKind.UNDONE]
 
 
 async def test_a_cancelled_saga_undoes_all_its_branches(storage: Storage, did: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -29,7 +30,7 @@ from anysaga import (
     resolve,
     retry,
 )
-from anysaga.abc import Storage, Write
+from anysaga.abc import NewSaga, Storage, Write
 
 pytestmark = pytest.mark.anyio
 
@@ -109,6 +110,35 @@ async def test_a_step_after_which_the_saga_went_on_cannot_be_taken_back(storage:
     assert (await storage.load("t")).summary.state is SagaState.PARKED
     await resolve("t", "boat", "done", storage=storage)
     assert (await recover_saga(saga, "t")).state is SagaState.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("refused", "words"),
+    [
+        (lambda storage: retry("t", storage=storage), "cannot retry.*it is not parked, it is COMPLETED"),
+        (lambda storage: abandon("t", storage=storage, reason="lost"), "cannot abandon.*it has ended, it is COMPLETED"),
+    ],
+)
+async def test_a_refusal_says_what_was_asked_and_how_the_saga_stands(
+    storage: Storage, refused: Callable[[Storage], Awaitable[SagaState]], words: str
+) -> None:
+    await TourSaga(storage=storage).run(Tour(), saga_id="t")
+    with pytest.raises(OperationRefused, match=words):
+        await refused(storage)
+
+
+async def test_a_saga_whose_list_of_steps_is_damaged_is_refused_as_such(storage: Storage) -> None:
+    claim = await storage.create(NewSaga("t", "tour", 1, "[[", "", "{}", SagaState.PARKED))
+    assert claim is not None
+    await storage.release(claim)
+    with pytest.raises(OperationRefused, match="abandon"):
+        await resolve("t", "ticket", "done", storage=storage)
+
+
+async def test_the_note_of_a_resolution_is_kept(storage: Storage) -> None:
+    await parked_pivot(storage)
+    await resolve("t", "ticket", "done", storage=storage, note="the bank said so")
+    assert (await storage.load("t")).entries[-1].error == "the bank said so"
 
 
 async def test_a_step_whose_intent_was_withdrawn_never_began(storage: Storage, done: list[str]) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from anysaga._errors import StaleFence
-from anysaga._records import EntryKind
+from anysaga._records import EntryKind, StoredEvent
 from anysaga.storages import MemoryStorage
+from anysaga.storages._clock import ManualClock
 from anysaga.storages.rules import patience
 from anysaga.testing import StorageConformance
 from anysaga.testing._storage._harness import created, entry, write
@@ -79,3 +80,14 @@ async def test_defer_from_a_finalizer_inside_the_store_waits_its_turn() -> None:
         storage.defer(write(claim, entry(2, EntryKind.WITHDRAWN), release=True))
         assert storage._shelf.sagas["saga-1"].seq == 1
     assert (await storage.load("saga-1")).summary.seq == 2
+
+
+async def test_the_lag_is_the_age_of_the_oldest_event() -> None:
+    clock = ManualClock()
+    storage = MemoryStorage(clock=clock)
+    claim = await created(storage)
+    for seq in (2, 3):
+        paid = StoredEvent(f"paid-{seq}", "Paid", "{}", "order", "Pay", ("broker",))
+        await storage.record(write(claim, entry(seq, EntryKind.DONE, events=(paid,))))
+        clock.advance(5)
+    assert (await storage.outbox_lag()).oldest == 10

@@ -194,6 +194,18 @@ async def test_a_lease_that_ran_out_is_given_to_another_whose_word_counts(twins:
     assert (await twins.here.outbox_lag()).waiting == 0
 
 
+async def test_the_late_word_about_an_event_that_arrived_is_nothing(twins: Twins) -> None:
+    saga = await twins.begin("one")
+    await saga.record("paid")
+    (late,) = await lease(twins.here, seconds=0)
+    (again,) = await lease(twins.there)
+    await twins.there.settle_events([Settlement(again)])
+    await twins.here.settle_events([Settlement(late, "no")])
+    assert await twins.here.dead_letters() == []
+    assert not await twins.here.send_again(late)
+    assert not await twins.here.skip_event(late)
+
+
 async def test_what_failed_is_due_again_after_its_wait_and_says_why(twins: Twins) -> None:
     saga = await twins.begin("one")
     await saga.record("paid")
