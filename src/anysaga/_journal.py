@@ -118,8 +118,6 @@ class Journal:
 
     async def release(self) -> None:
         """Give the saga back, together with what is noted. A release that fails is repeated by the store."""
-        if self.closed:
-            return
         if self.pending:
             await self.commit(release=True)
             return
