@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,21 @@ async def test_by_itself_in_many_tasks_at_once(clock: Seconds) -> None:
             await anyio.wait_all_tasks_blocked()
             assert breaker.state is CircuitState.HALF_OPEN
     assert breaker.state is CircuitState.CLOSED
+
+
+async def test_by_itself_entered_in_one_task_and_left_in_another(clock: Seconds) -> None:
+    """As a generator does that another task closes: the permit to try is given back."""
+    breaker = CircuitBreaker(fail_max=1, reset_timeout=60, clock=clock)
+    await breaker.open()
+    clock.now += 60
+    stack = AsyncExitStack()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stack.enter_async_context, breaker)
+    assert breaker.state is CircuitState.HALF_OPEN
+    await stack.aclose()
+    assert breaker.state is CircuitState.CLOSED
+    async with breaker:
+        pass
 
 
 async def test_by_hand() -> None:

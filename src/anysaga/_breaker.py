@@ -141,6 +141,8 @@ class CircuitBreaker:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: types.TracebackType | None
     ) -> None:
         task = get_current_task().id
+        if task not in self._entered:  # as of a generator that another task closes: who entered last comes closest
+            task = next(reversed(self._entered))
         attempt = self._entered[task].pop()
         if not self._entered[task]:
             del self._entered[task]
