@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from attrs import define, field
 
 from anysaga import (
     CurrentStep,
+    EventHandler,
     EventMap,
     EventRefused,
     Fallback,
@@ -354,6 +356,31 @@ class TestRefused:
             await Saga[Order](name="order", storage=storage, steps=[step("Pay", act)]).run(Order())
 
 
+def _yields(_: Paid) -> Iterator[int]:
+    yield 1
+
+
+async def _yields_later(_: Paid) -> AsyncIterator[int]:  # noqa: ASYNC900 - what is refused
+    yield 1
+
+
+class Yielding(EventHandler[Paid]):
+    async def handle(self, event: Paid) -> AsyncIterator[Paid]:  # noqa: ASYNC900 - as above
+        yield event
+
+
+class NoEvent(EventHandler[Paid]):
+    def handle(self) -> None: ...  # type: ignore[override]  # on purpose
+
+
+class Static:
+    @staticmethod
+    def handle(_: Paid) -> None: ...
+
+    @classmethod
+    def of_class(cls, _: Paid) -> None: ...
+
+
 class TestEventMap:
     async def test_an_event_goes_to_the_broker_and_to_each_handler(self, storage: Storage) -> None:
         events = EventMap().bind(Paid, _first, _second, name="order.paid")
@@ -416,6 +443,30 @@ class TestEventMap:
     def test_what_is_no_handler_is_refused_at_once(self, handler: Any) -> None:
         with pytest.raises(InvalidArgument, match="handle"):
             EventMap().bind(Paid, handler)
+
+    @pytest.mark.parametrize(
+        "handler", [_yields, partial(_yields), _yields_later, Yielding, Yielding().handle], ids=range(5)
+    )
+    def test_a_handler_that_would_do_nothing_is_refused_at_once(self, handler: Any) -> None:
+        """Called, it makes a generator, and the event would count as delivered."""
+        with pytest.raises(InvalidArgument, match="has a `yield`"):
+            EventMap().bind(Paid, handler)
+
+    @pytest.mark.parametrize("handler", [lambda: None, lambda _, more: more, NoEvent, NoEvent().handle], ids=range(4))
+    def test_a_handler_that_cannot_be_called_with_an_event_is_refused_at_once(self, handler: Any) -> None:
+        with pytest.raises(InvalidArgument, match="with the event alone"):
+            EventMap().bind(Paid, handler)
+
+    @pytest.mark.parametrize(
+        "handler", [Static, Static().of_class, len, partial(print, 1), lambda *_: None], ids=range(5)
+    )
+    def test_whatever_takes_an_event_may_handle_it(self, handler: Any) -> None:
+        assert EventMap().bind(Paid, handler).targets
+
+    @pytest.mark.parametrize("name", ["x" * 201, 5])
+    def test_a_name_that_no_store_could_keep_is_refused_at_once(self, name: Any) -> None:
+        with pytest.raises(InvalidArgument, match="1 to 200 characters"):
+            EventMap().bind(Paid, name=name)
 
     def test_a_type_that_cannot_be_stored_is_refused_at_once(self) -> None:
         with pytest.raises(NotStorable, match="thing"):

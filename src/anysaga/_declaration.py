@@ -24,12 +24,10 @@ from anysaga._event_map import EventMap
 from anysaga._generics import arguments_of, is_open
 from anysaga._guard import Breaker
 from anysaga._methods import method_problems
+from anysaga._records import MAX_NAME
 from anysaga._retry import Retry
 from anysaga._snapshot import Codec, codec_for, has_fields
 from anysaga._step import Step, defines, step_type
-
-MAX_NAME = 200
-"""Characters that the name of a saga or a step may have."""
 
 MAX_DEPTH = 8
 """How deep Fallbacks and Parallels may be nested."""

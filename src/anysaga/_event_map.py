@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from types import FunctionType, MethodType
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 from attrs import define, frozen
 
 from anysaga._errors import InvalidArgument, NotStorable
-from anysaga._records import MAX_DESTINATION
+from anysaga._records import MAX_DESTINATION, MAX_NAME
+from anysaga._signatures import has_yield, takes
 from anysaga._snapshot import Codec, codec_for, has_fields
 
 EventT = TypeVar("EventT")
@@ -95,8 +98,8 @@ class EventMap:
         `name` is what it is called in the store and in messages; the class's name by default. `publish` says whether it
         goes to the broker as well.
 
-        Raises `NotStorable` if its values cannot be stored, `InvalidArgument` for a name that another type has, and
-        for what is no handler.
+        Raises `NotStorable` if its values cannot be stored, `InvalidArgument` for a name that another type has or that
+        is too long, and for what is no handler.
         """
         before = self._bindings.get(event)
         if before is not None:
@@ -132,11 +135,9 @@ class EventMap:
             raise InvalidArgument("name", name, f"{other.__qualname__} is called that: bind {event!r} by another name")
 
     def _destination(self, handler: GivenHandler[Any]) -> str:
-        is_class = isinstance(handler, type)
-        if not callable(getattr(handler, "handle", None) if is_class else handler):
-            raise InvalidArgument("handler", handler, "give a class with a method `handle`, or a function of the event")
-        if is_class and getattr(handler, "handle", None) is EventHandler.handle:
-            raise InvalidArgument("handler", handler, "it does not define `handle`")
+        problem = _problem(handler)
+        if problem is not None:
+            raise InvalidArgument("handler", handler, problem)
         name = getattr(handler, "__qualname__", type(handler).__qualname__)
         destination = f"handler:{name}"
         known = self.targets.get(destination)
@@ -154,10 +155,29 @@ def check_map(given: object) -> EventMap:
     return given
 
 
+def _problem(handler: object) -> str | None:
+    """Why this is no handler; of callables that are no functions of Python nothing is said."""
+    is_class = isinstance(handler, type)
+    if not callable(getattr(handler, "handle", None) if is_class else handler):
+        return "give a class with a method `handle`, or a function of the event"
+    if is_class and getattr(handler, "handle", None) is EventHandler.handle:
+        return "it does not define `handle`"
+    method = inspect.getattr_static(handler, "handle") if is_class else handler
+    has_self = isinstance(method, MethodType) or (is_class and not isinstance(method, staticmethod))
+    function = getattr(method, "__func__", method)
+    if has_yield(function):
+        return "it has a `yield`, so that calling it does nothing: handle the event and return"
+    if isinstance(function, FunctionType) and not takes(function, 2 if has_self else 1):
+        return "it cannot be called with the event alone"
+    return None
+
+
 def _binding(event: type, name: str | None, *, is_published: bool) -> Binding:
     if not isinstance(event, type):
         raise InvalidArgument("event", event, "give an attrs class or a dataclass")
     name = name or event.__name__
+    if not isinstance(name, str) or len(name) > MAX_NAME:
+        raise InvalidArgument("name", name, f"give a text of 1 to {MAX_NAME} characters")
     if not has_fields(event):
         raise NotStorable(
             f"the event {name}", "it is neither an attrs class nor a dataclass, whose name says what happened"

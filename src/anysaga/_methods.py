@@ -8,6 +8,7 @@ from functools import lru_cache
 from types import FunctionType
 from typing import Any
 
+from anysaga._signatures import has_yield, takes
 from anysaga._step import Step, defines
 
 _METHODS = ("act", "compensate", "probe")
@@ -26,9 +27,9 @@ def method_problems(kind: type[Step[Any, Any]]) -> Iterator[str]:
         function = method.__func__ if isinstance(method, staticmethod | classmethod) else method
         if not callable(function) and not hasattr(function, "__get__"):
             yield f"its `{name}` is no function: write `def {name}(self, context)`"
-        elif inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        elif has_yield(function):
             yield f"its `{name}` has a `yield`, so that calling it does nothing: return a value instead"
-        elif isinstance(function, FunctionType) and not _takes(function, 1 if is_static else 2):
+        elif isinstance(function, FunctionType) and not takes(function, 1 if is_static else 2):
             yield f"its `{name}` cannot be called with the context alone: write `def {name}(self, context)`"
 
 
@@ -40,12 +41,3 @@ def is_async(method: Callable[..., Any]) -> bool:
 @lru_cache(maxsize=4096)
 def _is_coroutine_function(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function)
-
-
-def _takes(function: FunctionType, count: int) -> bool:
-    """Whether a function can be called with so many positional arguments, and no others."""
-    code, by_name = function.__code__, function.__kwdefaults__ or {}
-    required = code.co_argcount - len(function.__defaults__ or ())
-    takes_more = bool(code.co_flags & inspect.CO_VARARGS)
-    names = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-    return required <= count and (takes_more or count <= code.co_argcount) and all(name in by_name for name in names)

@@ -20,6 +20,9 @@ else:
     # times as long, and a saga makes some thirty.
     frozen = partial(define, unsafe_hash=True)
 
+MAX_NAME = 200
+"""Characters that the name of a saga, a step or an event may have."""
+
 MAX_SAGA_ID = 200
 """Characters a saga id may have."""
 
