@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from json.encoder import encode_basestring as _quoted
 from typing import Self
+from urllib.parse import quote
 
 from attrs import field
 
@@ -45,7 +46,7 @@ class Message:
         ``application/cloudevents+json``.
         """
         text = (
-            f'{{"specversion":"1.0","id":{_quoted(self.id)},"source":{_quoted(f"/sagas/{self.saga}")},'
+            f'{{"specversion":"1.0","id":{_quoted(self.id)},"source":"/sagas/{quote(self.saga, safe="")}",'
             f'"type":{_quoted(self.type)},"subject":{_quoted(self.saga_id)},"time":"{self.time.isoformat()[:-6]}Z",'
             f'"saga":{_quoted(self.saga)},"sagaid":{_quoted(self.saga_id)},"step":{_quoted(self.step)},'
             f'"datacontenttype":"application/json","data":{self.data}}}'

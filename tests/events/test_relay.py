@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from math import inf
 from pathlib import Path
 
 import anyio
@@ -215,7 +217,7 @@ async def test_a_broker_that_is_down_loses_nothing(storage: Storage) -> None:
 
 
 async def test_a_publisher_that_never_answers_is_left_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anysaga.events._relay._BROKER_LEASE", 10.01)
+    monkeypatch.setattr("anysaga.events._relay._BROKER_TIME", 0.01)
 
     class Silent(Broker):
         async def publish(self, messages: Sequence[Message], /) -> Sequence[Exception | None]:
@@ -467,7 +469,7 @@ async def test_a_relay_that_is_stopped_notes_what_arrived_and_gives_the_rest_bac
             await each.wait()
     assert isinstance(storage, MemoryStorage | SQLAlchemyStorage)
     (left,) = await storage.lease_events(next(iter(events.targets)), 10, 600)
-    assert (left.message.saga_id, left.error) == ("b", "the relay was stopped")
+    assert (left.message.saga_id, left.error) == ("b", "its relay was stopped, or had no time left for it")
 
 
 async def test_a_relay_that_drains_ends_what_is_under_way_and_takes_up_nothing_more(storage: Storage) -> None:
@@ -489,6 +491,16 @@ async def test_a_relay_that_drains_ends_what_is_under_way_and_takes_up_nothing_m
         may_end.set()
     assert len(done) == 1
     assert (await relay.lag()).waiting == 1
+
+
+async def test_a_relay_may_run_twice_and_all_of_it_drains(storage: Storage) -> None:
+    relay = EventRelay(storage, publisher=Broker())
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(relay.run)
+            group.start_soon(relay.run)
+            await anyio.wait_all_tasks_blocked()
+            relay.drain()
 
 
 class Moody(MemoryStorage):
@@ -528,11 +540,23 @@ async def test_a_closed_storage_ends_it_with_that_error(storage: Storage) -> Non
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_concurrent": 0}, {"max_concurrent": 1.5}, {"handler_timeout": 0}, {"poll": -1}]
+    "options",
+    [
+        {"max_concurrent": 0},
+        {"max_concurrent": 1.5},
+        {"handler_timeout": 0},
+        {"handler_timeout": inf},
+        {"poll": -1},
+        {"retry": 3},
+        {"retry": None},
+        {"events": None},
+        {"events": [print]},
+    ],
 )
-def test_numbers_that_make_no_sense_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(InvalidArgument, match=next(iter(options))):
+def test_what_cannot_work_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(InvalidArgument) as caught:
         EventRelay(MemoryStorage(), **options)  # type: ignore[arg-type]  # on purpose
+    assert caught.value.name == next(iter(options))
 
 
 def test_a_relay_with_nothing_to_deliver_to_is_refused() -> None:
@@ -550,6 +574,13 @@ def test_handlers_of_several_maps_are_taken_together_if_their_names_differ() -> 
 def test_a_storage_without_an_outbox_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="keeps no events"):
         EventRelay(object())  # type: ignore[arg-type]  # on purpose
+
+
+def test_the_source_of_an_envelope_is_a_uri() -> None:
+    """A name may have characters that a URI has not, and receivers refuse what is none."""
+    message = Message("1", "paid", "{}", 0, "1", "Bücher & more/2", "Pay")
+    envelope = json.loads(message.to_json())
+    assert (envelope["source"], envelope["saga"]) == ("/sagas/B%C3%BCcher%20%26%20more%2F2", "Bücher & more/2")
 
 
 def test_the_envelope_is_a_cloud_event() -> None:

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
-from anyio import CapacityLimiter, create_task_group, fail_after, get_cancelled_exc_class, move_on_after
+from anyio import CapacityLimiter, create_task_group, current_time, fail_after, get_cancelled_exc_class, move_on_after
 from attrs import define
 
 from anysaga._cancellations import NATIVE_IS_OWN, asks_to_end, is_cancelled, refusing_strays
@@ -75,20 +75,24 @@ class Handling:
     limit: CapacityLimiter
     threads: CapacityLimiter
 
-    async def handle_all(self, deliveries: Sequence[Delivery], results: Results) -> None:
-        """Hand events to the handler, as many at once as the limit lets."""
+    async def handle_all(self, deliveries: Sequence[Delivery], results: Results, until: float) -> None:
+        """Hand events to the handler, as many at once as the limit lets, if they can end before `until`."""
+        begun: list[Delivery] = []
         async with create_task_group() as group:
             for delivery in deliveries:
-                group.start_soon(self._handle, delivery, results)
-        for delivery in deliveries:
+                group.start_soon(self._handle, delivery, results, begun, until - self.timeout - _CLOSING)
+        for delivery in begun:
             if delivery not in results:  # and nobody stopped us, so its handler cancelled its own task
                 stray = StrayCancellation(_where(delivery))
                 results[delivery] = Failure(stray, str(stray))
 
-    async def _handle(self, delivery: Delivery, results: Results) -> None:
+    async def _handle(self, delivery: Delivery, results: Results, begun: list[Delivery], latest: float) -> None:
         message = delivery.message
         secrets: Sequence[str] = ()
         async with self.limit:
+            if current_time() > latest:
+                return
+            begun.append(delivery)
             _MESSAGE.set(message)
             try:
                 binding = self._binding(message)

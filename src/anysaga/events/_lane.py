@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
-from anyio import move_on_after
+from anyio import current_time, move_on_after
 from attrs import define, field, frozen
 
 from anysaga._errors import StorageClosed, StorageError
@@ -16,6 +16,7 @@ from anysaga._retry import Retry, backed_off
 logger = logging.getLogger("anysaga.events")
 
 _GIVE_BACK = 5.0
+_UNTRIED = "its relay was stopped, or had no time left for it"
 
 
 @frozen
@@ -29,8 +30,12 @@ class Failure:
 Results = dict[Delivery, Failure | None]
 """What became of deliveries: None for one that arrived."""
 
-Send = Callable[[Sequence[Delivery], Results], Awaitable[None]]
-"""Sends deliveries, and enters in the results what became of each, as soon as that is known."""
+Send = Callable[[Sequence[Delivery], Results, float], Awaitable[None]]
+"""Sends deliveries, and enters in the results what became of each, as soon as that is known.
+
+The last argument is the moment, by the loop's clock, when their lease is over. What could still be under way then is
+not begun: another relay may have delivered it by then, and later events of its saga too.
+"""
 
 
 @define(eq=False, repr=False)
@@ -70,12 +75,13 @@ class Lane:
     async def round(self) -> int:
         """Deliver what is due, up to a batch of it. Returns how many deliveries that were, whatever became of them."""
         self._bell = anyio.Event()  # before the look, so that what comes after it is not missed
+        until = current_time() + self.lease
         deliveries = await self.outbox.lease_events(self.destination, self.batch, self.lease)
         if not deliveries:
             return 0
         results: Results = {}
         try:
-            await self.send(deliveries, results)
+            await self.send(deliveries, results, until)
         finally:
             # Also when it is cancelled: what was sent is not sent again, and the rest is free for another relay.
             with anyio.CancelScope(shield=True), move_on_after(_GIVE_BACK):
@@ -98,7 +104,7 @@ class Lane:
             await self._bell.wait()
 
     async def _settle(self, deliveries: Sequence[Delivery], results: Results) -> None:
-        untried = [Settlement(each, "the relay was stopped", wait=0.0) for each in deliveries if each not in results]
+        untried = [Settlement(each, _UNTRIED, wait=0.0) for each in deliveries if each not in results]
         settlements = [self._settlement(delivery, failure) for delivery, failure in results.items()]
         try:
             await self.outbox.settle_events([*settlements, *untried])

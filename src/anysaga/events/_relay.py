@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
 
-from anyio import CapacityLimiter, create_task_group, fail_after
+from anyio import CapacityLimiter, create_task_group, current_time, fail_after
 
 from anysaga._arguments import check_counts, check_seconds
 from anysaga._cancellations import asks_to_end, refusing_strays
@@ -25,8 +25,9 @@ from ._lane import Failure, Lane, Results, Send
 DEFAULT_RETRY = Retry(attempts=10, delay=1.0, backoff=2.0, max_delay=300.0, jitter=0.1)
 
 _MOST_AT_ONCE = 200
-_BROKER_LEASE = 30.0
+_BROKER_TIME = 20.0
 _MARGIN = 10.0
+_LONGEST = 7 * 86_400.0
 _THREADS = 40
 
 
@@ -47,7 +48,7 @@ class EventRelay:
         async with SQLAlchemyStorage(url) as storage, KafkaPublisher(servers, topic="orders") as publisher:
             await EventRelay(storage, events=events, publisher=publisher, container=services).run()
 
-    Raises `InvalidArgument` for a storage that keeps no events, and for numbers that make no sense.
+    Raises `InvalidArgument` for a storage that keeps no events, and for what cannot work.
     """
 
     def __init__(
@@ -68,8 +69,12 @@ class EventRelay:
         check_publisher(publisher)
         check_counts(max_concurrent=max_concurrent)
         check_seconds(handler_timeout=handler_timeout, poll=poll)
+        if handler_timeout > _LONGEST:
+            raise InvalidArgument("handler_timeout", handler_timeout, "an event is kept for a dead relay for as long")
+        if not isinstance(retry, Retry):
+            raise InvalidArgument("retry", retry, "give a Retry, such as `Retry(attempts=10)`")
         self._outbox: Outbox = storage
-        self._targets = _targets([events] if isinstance(events, EventMap) else events)
+        self._targets = _targets(_maps(events))
         if publisher is None and not self._targets:
             raise InvalidArgument("events", events, "there is nothing to deliver to: give handlers, or a publisher")
         self._publisher = publisher
@@ -80,27 +85,27 @@ class EventRelay:
         self._poll = poll
         self._running: list[Lane] = []
         self._drains = False
-        self._closed: StorageClosed | None = None
 
     async def run(self) -> None:
         """Deliver events until `drain` is called, or this is cancelled: what is under way then is given back.
 
         Raises `StorageClosed` if the storage was closed. Other errors of the store, and of brokers, are waited out.
         """
-        self._closed = None
-        self._running = lanes = self._lanes()
+        lanes, closed = self._lanes(), list[StorageClosed]()
+        self._running = [*self._running, *lanes]  # it may run already, here or in another task
         if self._drains:  # it may be told before it begins
             self.drain()
         stop_watching = self._outbox.watch_events(in_own_loop(partial(_wake, lanes)))
         try:
             async with create_task_group() as group:
                 for lane in lanes:
-                    group.start_soon(self._serve, lane, group.cancel_scope.cancel)
+                    group.start_soon(_serve, lane, closed, group.cancel_scope.cancel)
         finally:
             stop_watching()
-            self._running, self._drains = [], False
-        if self._closed is not None:
-            raise self._closed  # not from inside, where the task group would wrap it
+            self._running = [lane for lane in self._running if lane not in lanes]
+            self._drains = self._drains and bool(self._running)
+        if closed:
+            raise closed[0]  # not from inside, where the task group would wrap it
 
     def drain(self) -> None:
         """Take up nothing more, let what is under way end, and have `run` return, also one that is about to begin."""
@@ -138,13 +143,6 @@ class EventRelay:
         """Give a dead letter up, so that later events of its saga go on. False: it is no dead letter any more."""
         return await self._outbox.skip_event(delivery)
 
-    async def _serve(self, lane: Lane, stop: Callable[[], None]) -> None:
-        try:
-            await lane.run()
-        except StorageClosed as error:
-            self._closed = error
-            stop()
-
     def _lanes(self) -> list[Lane]:
         """One for each destination. Made for each run, since limits belong to the loop they are made in."""
         limit, threads = CapacityLimiter(self._max_concurrent), CapacityLimiter(_THREADS)
@@ -155,7 +153,7 @@ class EventRelay:
             handling = Handling(target, self._container, self._handler_timeout, limit, threads)
             lanes.append(self._lane(destination, handling.handle_all, self._max_concurrent, lease))
         if self._publisher is not None:
-            lanes.append(self._lane(BROKER, partial(_publish, self._publisher), _MOST_AT_ONCE, _BROKER_LEASE))
+            lanes.append(self._lane(BROKER, partial(_publish, self._publisher), _MOST_AT_ONCE, _BROKER_TIME + _MARGIN))
         return lanes
 
     def _lane(self, destination: str, send: Send, batch: int, lease: float) -> Lane:
@@ -165,7 +163,7 @@ class EventRelay:
 def _targets(maps: Iterable[EventMap]) -> dict[str, Target]:
     """The handlers of several maps by destination. Raises `InvalidArgument` if two are called the same."""
     targets: dict[str, Target] = {}
-    for destination, target in chain.from_iterable(check_map(events).targets.items() for events in maps):
+    for destination, target in chain.from_iterable(events.targets.items() for events in maps):
         known = targets.setdefault(destination, Target(target.handler, {}))
         if known.handler != target.handler:
             raise InvalidArgument("events", target.handler, f"another handler is called {destination!r}: rename one")
@@ -173,14 +171,29 @@ def _targets(maps: Iterable[EventMap]) -> dict[str, Target]:
     return targets
 
 
+def _maps(events: EventMap | Iterable[EventMap]) -> list[EventMap]:
+    """The maps that were given, one or several. Raises `InvalidArgument` for anything else."""
+    return [check_map(each) for each in events] if isinstance(events, Iterable) else [check_map(events)]
+
+
+async def _serve(lane: Lane, closed: list[StorageClosed], stop: Callable[[], None]) -> None:
+    try:
+        await lane.run()
+    except StorageClosed as error:
+        closed.append(error)
+        stop()
+
+
 def _wake(lanes: Sequence[Lane]) -> None:
     for lane in lanes:
         lane.wake()
 
 
-async def _publish(publisher: Publisher, deliveries: Sequence[Delivery], results: Results) -> None:
+async def _publish(publisher: Publisher, deliveries: Sequence[Delivery], results: Results, until: float) -> None:
+    if current_time() > until - _BROKER_TIME:
+        return
     try:
-        with refusing_strays("the publisher"), fail_after(_BROKER_LEASE - _MARGIN):
+        with refusing_strays("the publisher"), fail_after(_BROKER_TIME):
             answers = await publisher.publish([delivery.message for delivery in deliveries])
         for delivery, answer in zip(deliveries, answers, strict=True):
             results[delivery] = None if answer is None else Failure(answer, error_in_words(answer))
