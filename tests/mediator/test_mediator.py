@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import anyio
 import pytest
@@ -154,6 +155,31 @@ async def test_a_caller_that_is_cancelled_while_its_saga_is_stored_has_it_undone
         await eventually_ended(mediator)
     assert await state_of(storage, "j") is SagaState.COMPENSATED
     assert did == []
+
+
+@pytest.mark.parametrize("entered", [False, True])
+async def test_a_stream_gives_each_step_once_whoever_asks_beside(
+    mediator_of: Mediators,
+    did: list[str],
+    entered: bool,
+) -> None:
+    seen: list[str] = []
+
+    async def act(journey: Journey) -> None:
+        await goes_on.wait()
+
+    async def watch() -> None:
+        seen.extend([step.step_name async for step in stream])
+
+    mediator = mediator_of(Leg("a", did, act=act), Leg("b", did))
+    goes_on, stream = anyio.Event(), mediator.stream(Journey())
+    async with mediator if entered else nullcontext(), anyio.create_task_group() as group:
+        group.start_soon(watch)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(InvalidArgument, match="one task at a time"):
+            await anext(stream)
+        goes_on.set()
+    assert seen == ["a", "b"]
 
 
 @pytest.mark.parametrize("leaving", ["break", "dropped", "closed", "cancelled"])

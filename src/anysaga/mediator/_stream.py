@@ -39,7 +39,8 @@ class SagaStream(Generic[ContextT]):
     The saga begins with the first step that is asked for. After the last one it is durably completed, and `result` is
     its result. What the saga raises comes out of the loop as it is.
 
-    It is an async context manager too, for those who may leave the loop early: leaving it is a disconnect.
+    It is an async context manager too, for those who may leave the loop early: leaving it is a disconnect. One task at
+    a time may ask for a step; another one beside it is refused with `InvalidArgument`.
     """
 
     def __init__(self, saga_id: str, begin: Callable[[], Awaitable[Source]]) -> None:
@@ -48,6 +49,7 @@ class SagaStream(Generic[ContextT]):
         self._source: Source | None = None
         self._result: SagaResult[ContextT] | None = None
         self._over = False
+        self._busy = False
 
     @property
     def saga_id(self) -> str:
@@ -69,8 +71,11 @@ class SagaStream(Generic[ContextT]):
         return self
 
     async def __anext__(self) -> StepResult[Any]:
+        if self._busy:  # both would be given the same step, and none the next one
+            raise InvalidArgument("stream", self, "let one task at a time ask for its steps")
         if self._over:
             raise StopAsyncIteration
+        self._busy = True
         try:
             if self._source is None:
                 self._source = await self._begin()
@@ -78,6 +83,8 @@ class SagaStream(Generic[ContextT]):
         except BaseException:
             self._over = True
             raise
+        finally:
+            self._busy = False
         if step is None:
             self._over = True
             self._result = self._source.result()
