@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from anysaga import SQLAlchemyStorage
-from anysaga._saga import new_id
+from anysaga._ids import new_id
 from benchmarks._sagas import STEPS, Order, saga_of
 
 Rows = list[dict[str, Any]]

@@ -16,9 +16,9 @@ from attrs import evolve, frozen
 
 from anysaga._arguments import check_texts
 from anysaga._errors import InvalidArgument, OperationRefused, StorageError
+from anysaga._ids import checked_id
 from anysaga._nodes import is_below
 from anysaga._records import LIVE_STATES, Claim, Entry, EntryKind, Outcome, SagaState, Write
-from anysaga._saga import checked_id
 from anysaga._snapshot import fit_error
 from anysaga.abc import Storage
 

@@ -25,11 +25,12 @@ from anysaga._errors import (
     StaleFence,
     StorageError,
 )
+from anysaga._ids import checked_id
 from anysaga._middleware import Middleware
 from anysaga._opening import Opened, adopt, ended, park_misfit, unread_result
 from anysaga._records import Claim, EntryKind, SagaRecord, SagaState
 from anysaga._results import SagaResult
-from anysaga._saga import Saga, checked_id, checked_storage, made_sagas
+from anysaga._saga import Saga, checked_storage, made_sagas
 from anysaga._saga_scope import SagaScope
 from anysaga._wiring import GivenContainer, container_of
 from anysaga.abc import Container, Storage

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
-import time
 import uuid
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -18,8 +15,8 @@ from anysaga._definition import DEFAULT_GRACE, Definition, UndoFailurePolicy
 from anysaga._errors import InvalidArgument
 from anysaga._event_map import EventMap
 from anysaga._generics import arguments_of
+from anysaga._ids import identity_of
 from anysaga._middleware import Middleware, checked_middlewares
-from anysaga._records import MAX_SAGA_ID
 from anysaga._results import SagaResult
 from anysaga._retry import Retry
 from anysaga._submitting import submit_saga
@@ -165,8 +162,7 @@ class Saga(Generic[ContextT]):
         """
         if context is None and saga_id is None:
             raise InvalidArgument("context", None, "give a context to start with, or the saga_id of a stored saga")
-        identity = new_id() if saga_id is None else checked_id(saga_id)
-        return self._transaction(context, identity)
+        return self._transaction(context, identity_of(saga_id))
 
     def _transaction(
         self, context: ContextT | None, saga_id: str, *, drains: bool = False
@@ -205,43 +201,9 @@ class Saga(Generic[ContextT]):
 
             await OrderSaga(storage=storage).submit(order, saga_id=f"order-{order.order_id}")
         """
-        identity = new_id() if saga_id is None else checked_id(saga_id)
+        identity = identity_of(saga_id)
         await submit_saga(self.definition, self._storage, context, identity)
         return identity
-
-
-def new_id() -> str:
-    """A UUID of version 7 (RFC 9562): ordered by time, so that new sagas lie side by side in a store's indexes."""
-    while True:
-        try:
-            chunk = _RANDOM.pop()
-            break
-        except IndexError:
-            # Each call of urandom lets other threads run, and waits for its turn again: so many ids at a time.
-            data = os.urandom(10 * _IDS_AT_ONCE)
-            _RANDOM.extend(data[start : start + 10] for start in range(0, len(data), 10))
-    number = time.time_ns() // 1_000_000 << 80 | int.from_bytes(chunk, "big") & ~_UUID_FIXED_BITS | _UUID_7
-    text = f"{number & _UUID_BITS:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-_UUID_BITS = (1 << 128) - 1
-_UUID_FIXED_BITS = 0xF << 76 | 0b11 << 62
-_UUID_7 = 0x7 << 76 | 0b10 << 62
-_IDS_AT_ONCE = 256
-_RANDOM: deque[bytes] = deque()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_RANDOM.clear)  # else parent and child would make the same ids
-
-
-def checked_id(saga_id: str | uuid.UUID) -> str:
-    """A saga id as the text that is stored. Raises `InvalidArgument`."""
-    if isinstance(saga_id, uuid.UUID):
-        return str(saga_id)
-    expected = f"give a text of 1 to {MAX_SAGA_ID} printable characters, or a UUID"
-    if not isinstance(saga_id, str) or not 0 < len(saga_id) <= MAX_SAGA_ID or not saga_id.isprintable():
-        raise InvalidArgument("saga_id", saga_id, expected)
-    return saga_id
 
 
 def _check_circuits(definition: Definition, storage: Storage) -> None:

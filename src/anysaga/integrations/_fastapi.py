@@ -8,9 +8,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated, Any
 
 from anysaga._errors import InvalidArgument, MissingPackage, SagaMismatch, SagaNotFound
+from anysaga._ids import identity_of
 from anysaga._live_context import LiveContext
 from anysaga._records import SagaRecord
-from anysaga._saga import checked_id, new_id
 from anysaga._submitting import refuse_other_payload
 from anysaga.integrations._progress_events import BEFORE_ALL, start_event
 from anysaga.mediator import SagaMediator
@@ -96,7 +96,7 @@ async def saga_events(
         raise InvalidArgument("saga_id", None, "give the saga_id of a stored saga, or a context to start with")
     if saga_id is None and seen != BEFORE_ALL:
         return Response(status_code=204)
-    identity = new_id() if saga_id is None else _checked(saga_id)
+    identity = _identity(saga_id)
     record = await _stored(mediator, identity)
     if record is None and (context is None or seen > 0):
         raise HTTPException(404, str(SagaNotFound(identity)))
@@ -127,9 +127,9 @@ def _last_seen(request: Request | None) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else BEFORE_ALL  # noqa: PLR2004 - 64 bits
 
 
-def _checked(saga_id: str | uuid.UUID) -> str:
+def _identity(saga_id: str | uuid.UUID | None) -> str:
     try:
-        return checked_id(saga_id)
+        return identity_of(saga_id)
     except InvalidArgument as error:
         raise HTTPException(422, str(error)) from error
 

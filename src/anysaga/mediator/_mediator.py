@@ -12,10 +12,11 @@ from anyio import CancelScope, create_task_group, get_cancelled_exc_class, move_
 from anysaga._arguments import check_counts, check_seconds
 from anysaga._errors import InvalidArgument, MediatorClosed
 from anysaga._event_map import EventMap, check_map
+from anysaga._ids import checked_id, identity_of
 from anysaga._middleware import Middleware, checked_middlewares
 from anysaga._outbox import check_publisher
 from anysaga._results import SagaResult
-from anysaga._saga import Saga, checked_id, new_id
+from anysaga._saga import Saga
 from anysaga._wiring import GivenContainer
 from anysaga.abc import Publisher, Storage
 from anysaga.mediator._deliveries import Deliveries
@@ -127,7 +128,7 @@ class SagaMediator:
         With the id of a stored saga, that one goes on, and `context` is filled in place. Errors are those of
         `Saga.run`, and `ContextNotMapped`, `MediatorClosed`.
         """
-        return await self._run(self._sagas.of(context), context, _identity(saga_id))
+        return await self._run(self._sagas.of(context), context, identity_of(saga_id))
 
     def stream(self, context: ContextT, *, saga_id: str | uuid.UUID | None = None) -> SagaStream[ContextT]:
         """Run the context's saga, and see its steps one by one: an async iterator over `StepResult`.
@@ -135,7 +136,7 @@ class SagaMediator:
         It begins when the first one is asked for. Within ``async with mediator`` the saga does not wait for who looks.
         Errors are those of `run`.
         """
-        saga, identity = self._sagas.of(context), _identity(saga_id)
+        saga, identity = self._sagas.of(context), identity_of(saga_id)
 
         async def begin() -> Source:
             await self._ready(saga, identity)
@@ -148,7 +149,7 @@ class SagaMediator:
 
     async def submit(self, context: object, *, saga_id: str | uuid.UUID | None = None) -> str:
         """Leave the context's saga to the workers, and return its id; see `Saga.submit`."""
-        saga, identity = self._sagas.of(context), _identity(saga_id)
+        saga, identity = self._sagas.of(context), identity_of(saga_id)
         await self._ready(saga, identity)
         return await saga.submit(context, saga_id=identity)
 
@@ -244,7 +245,3 @@ class SagaMediator:
     def _disconnect(self, drive: Drive) -> None:
         if not self._goes_on:
             drive.go_back()
-
-
-def _identity(saga_id: str | uuid.UUID | None) -> str:
-    return new_id() if saga_id is None else checked_id(saga_id)
