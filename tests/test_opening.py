@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from attrs import define
+from attrs import define, evolve
 from journeys import Journey, Leg, ProbedLeg, raises, saga_of
+from trips import Book, Trip, trip_of
 
 from anysaga import (
     MemoryStorage,
+    NotReadable,
+    Parallel,
     Saga,
     SagaAbandoned,
     SagaAlreadyRunning,
@@ -20,7 +23,7 @@ from anysaga import (
     Step,
     abandon,
 )
-from anysaga.abc import Storage
+from anysaga.abc import Claim, EntryKind, NewSaga, Storage
 
 pytestmark = pytest.mark.anyio
 
@@ -255,3 +258,41 @@ async def test_a_context_that_cannot_be_read_any_more_parks_the_saga(storage: St
     with pytest.raises(SagaParked, match="cannot be read"):
         await saga.run(saga_id="j")
     assert (await storage.load("j")).summary.state is SagaState.PARKED
+
+
+async def test_a_saga_whose_caller_is_cancelled_while_it_is_stored_is_not_kept(did: list[str]) -> None:
+    """Or it would be ours for as long as this process lives."""
+
+    class Slow(MemoryStorage):
+        waits = True
+
+        async def create(self, new: NewSaga) -> Claim | None:
+            claim = await super().create(new)
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+            return claim
+
+    storage = Slow()
+    with anyio.CancelScope() as scope:
+        await saga_of(storage, Leg("a", did)).run(Journey(), saga_id="j")
+    assert scope.cancelled_caught
+    assert ((await storage.load("j")).summary.owner, did) == (None, [])
+
+
+async def test_a_parked_saga_whose_log_does_not_say_where_is_parked_all_the_same(
+    storage: Storage, did: list[str]
+) -> None:
+    """It may hold what this version cannot read."""
+    assert await storage.create(NewSaga("j", "journey", 1, "[]", "", "{}", SagaState.PARKED)) is not None
+    with pytest.raises(SagaParked):
+        await saga_of(storage, Leg("a", did)).run(saga_id="j")
+
+
+async def test_a_merged_context_that_is_damaged_is_not_readable(did: list[str]) -> None:
+    storage = MemoryStorage()
+    saga = trip_of(storage, Parallel(Book("a", did), Book("b", did)))
+    await saga.run(Trip(), saga_id="t")
+    entries = storage._shelf.sagas["t"].entries
+    entries[:] = [evolve(entry, context="{") if entry.kind is EntryKind.DONE else entry for entry in entries]
+    with pytest.raises(NotReadable, match="does not follow"):
+        await saga.run(saga_id="t")
