@@ -155,8 +155,7 @@ class _Desk:
     def begun_pivot(self) -> str | None:
         """The first pivot of which one cannot say that it had no effect."""
         for path, name, kind in self.outline:
-            last = [entry for entry in self.entries if entry.path == path and entry.kind in _OUTCOMES]
-            if kind == "pivot" and last and not _is_clean(last):
+            if kind == "pivot" and not _is_clean([entry for entry in self.entries if entry.path == path]):
                 return str(name)
         return None
 
@@ -214,7 +213,7 @@ _OUTCOMES = {
 
 
 def _is_clean(entries: list[Entry]) -> bool:
-    """Whether these outcomes of one step say that it had no effect: each attempt was clean, or somebody resolved it."""
+    """Whether what is said of one step is that it had no effect: each attempt was clean, or somebody resolved it."""
     effects = 0
     for entry in entries:
         if entry.outcome is Outcome.NOT_DONE:
