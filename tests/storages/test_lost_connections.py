@@ -115,6 +115,18 @@ async def test_connections_killed_while_idle_are_replaced_unseen(server: Server,
     assert storage._core.renew(storage._lease.owner)
 
 
+async def test_a_connection_that_breaks_while_it_is_set_up_is_told_and_logs_nothing(
+    server: Server, tables: None, proxy: TcpProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = _store(server, proxy)
+    proxy.cut_at(re.compile(rb"lock_(wait_)?timeout"))
+    with pytest.raises(StorageUnavailable):
+        await storage.open()
+    assert caplog.messages == []
+    await _open(storage)
+    await storage.aclose()
+
+
 async def test_a_connection_killed_in_the_middle_of_a_transaction_begins_it_anew(
     server: Server, storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,7 +80,7 @@ class ServerDatabase(Database):
                 wire_of(connection).execute(statement, ())
             driver_of(connection).commit()
         except BaseException:
-            connection.close()
+            self.close(connection)
             raise
         return connection
 
