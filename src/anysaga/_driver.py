@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -35,7 +36,7 @@ from anysaga._journal import Journal
 from anysaga._lane import Lane
 from anysaga._nodes import ROOT
 from anysaga._progress import Progress
-from anysaga._records import Entry, EntryKind, SagaState, Write
+from anysaga._records import EntryKind
 from anysaga._results import StepResult
 from anysaga._run import Parking
 from anysaga._shield import run_shielded
@@ -246,20 +247,18 @@ class Driver:
         return False
 
     async def _park(self, parking: Parking) -> None:
-        """Let the saga wait for a person. Nothing of it runs any more, unless a thread that could not be stopped."""
-        self.journal.note(EntryKind.PARKED, parking.path, error=parking.reason)
-        if parking.thread is None:
+        """Let the saga wait for a person. Nothing of it runs any more, unless threads that could not be stopped."""
+        parks, name_at = self.stepping.run.parks, self.progress.definition.name_at
+        others = [f"step {name_at(each.path)!r}: {each.reason}" for each in parks if each is not parking]
+        reason = "; ".join([parking.reason, *others])
+        self.journal.note(EntryKind.PARKED, parking.path, error=reason)
+        running = [(each.path, each.thread) for each in parks if each.thread is not None]
+        if not running:
             return
         await self._end()
-        journal, path = self.journal, parking.path
-        seq, fence = journal.seq + 1, journal.progress.fence
-
-        def tell(sentence: str) -> None:
-            text = f"{parking.reason}; {sentence}"  # which from then on stands for the reason in the saga's summary
-            note = Entry(EntryKind.NOTE, path, error=text, seq=seq, fence=fence)
-            journal.storage.defer(Write(journal.saga_id, fence, (note,), SagaState.PARKED))
-
-        parking.thread.when_ended(tell)
+        note = self.journal.late_notes(reason)
+        for path, thread in running:
+            thread.when_ended(partial(note, path))
 
     async def _failed(self) -> BaseException:
         """The error for the caller, once all is undone or the saga is parked."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import threading
+from collections.abc import Awaitable, Callable
 from time import monotonic
 
 import anyio
@@ -12,7 +13,7 @@ from attrs import define, field
 from anysaga._errors import StaleFence, StorageError, StorageUnavailable
 from anysaga._folding import apply
 from anysaga._progress import Progress
-from anysaga._records import Claim, Entry, EntryKind, Outcome, StoredEvent, Write
+from anysaga._records import Claim, Entry, EntryKind, Outcome, SagaState, StoredEvent, Write
 from anysaga._snapshot import fit_error
 from anysaga.abc import Storage
 
@@ -84,6 +85,23 @@ class Journal:
         )
         apply(self.progress, entry)
         self.pending.append(entry)
+
+    def late_notes(self, reason: str) -> Callable[[str, str], None]:
+        """A function that says, in any thread, what a step did after its saga was parked because of `reason`.
+
+        Each time it says again what was said before, since the last entry speaks for the saga.
+        """
+        said, seq, fence, lock = reason, self.seq, self.progress.fence, threading.Lock()
+
+        def note(path: str, words: str) -> None:
+            nonlocal said, seq
+            with lock:
+                seq += 1
+                said = f"{said}; step {self.progress.definition.name_at(path)!r} {words}"
+                entry = Entry(EntryKind.NOTE, path, error=fit_error(said), seq=seq, fence=fence)
+                self.storage.defer(Write(self.saga_id, fence, (entry,), SagaState.PARKED))
+
+        return note
 
     def began(self, claim: Claim) -> None:
         """Take note that the saga was stored, with all that is noted."""

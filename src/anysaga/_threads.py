@@ -65,7 +65,7 @@ class ThreadRun:
             return self.withdrawn
 
     def when_ended(self, tell: Callable[[str], None]) -> None:
-        """Have `tell` called, in whatever thread, with a sentence on how the thread ended, once it has."""
+        """Have `tell` called, in whatever thread, with words on how the thread ended, once it has."""
         with self._guard:
             if not self.ended:
                 self._late = tell
@@ -74,8 +74,8 @@ class ThreadRun:
 
     def _sentence(self) -> str:
         if self.error is None:
-            return "it has returned by now"
-        return f"it has ended by now with {type(self.error).__name__}"
+            return "has returned by now"
+        return f"has ended by now with {type(self.error).__name__}"
 
 
 async def in_step_thread(function: Callable[[Any], Any], context: Any, current: CurrentStep, grace: float) -> ThreadRun:

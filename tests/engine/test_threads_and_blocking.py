@@ -22,6 +22,7 @@ from anysaga import (
     BlockingRunner,
     InvalidArgument,
     MemoryStorage,
+    Parallel,
     RunnerMisused,
     Saga,
     SagaParked,
@@ -66,7 +67,8 @@ async def test_a_plain_step_runs_in_a_thread_and_knows_itself() -> None:
 class Deaf(Step[Tour]):
     timeout = 1.0  # its thread must have begun by then, also on a busy machine
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "Deaf") -> None:
+        self.name = name
         self.wake = threading.Event()
 
     def act(self, tour: Tour) -> None:
@@ -89,7 +91,23 @@ async def test_a_thread_that_does_not_end_parks_the_saga_and_is_noted_later() ->
             await anyio.lowlevel.checkpoint()
     summary = (await storage.load("t")).summary
     assert summary.state is SagaState.PARKED
-    assert summary.note == "its thread is still running 0.02 seconds after it was asked to end; it has returned by now"
+    told = "its thread is still running 0.02 seconds after it was asked to end; step 'Deaf' has returned by now"
+    assert summary.note == told
+
+
+@pytest.mark.anyio
+async def test_all_threads_that_do_not_end_are_told_of() -> None:
+    """Who decides about one must know that the others still run: going on, they would be undone meanwhile."""
+    storage, threads = MemoryStorage(), [Deaf("a"), Deaf("b")]
+    with pytest.raises(SagaParked, match=r"still running.*; step '[ab]': its thread is still running"):
+        await Saga[Tour](name="s", steps=[Parallel(*threads)], grace=0.02, storage=storage).run(Tour(), saga_id="t")
+    for deaf in threads:
+        deaf.wake.set()
+    with anyio.fail_after(10):
+        while [entry.kind for entry in (await storage.load("t")).entries[-2:]] != ["NOTE"] * 2:  # noqa: ASYNC110 - as above
+            await anyio.lowlevel.checkpoint()
+    note = (await storage.load("t")).summary.note or ""
+    assert all(f"step '{name}' has returned by now" in note for name in "ab")
 
 
 @pytest.mark.anyio
