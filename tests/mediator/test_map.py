@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 import pytest
 from attrs import define
 from journeys import Journey, Leg, saga_of
@@ -18,6 +20,8 @@ from anysaga import (
     Step,
 )
 from anysaga.abc import SagaState, SagaSummary
+
+T = TypeVar("T")
 
 
 @define
@@ -80,6 +84,33 @@ def test_a_context_type_is_bound_once() -> None:
     with pytest.raises(ContextAlreadyMapped):
         sagas.bind(Order, Saga[Order](name="other", steps=[Look]))
     assert isinstance(sagas.of(Order()), OrderSaga)
+
+
+@define
+class Box(Generic[T]):
+    inside: T
+
+
+class Open(Step[Box[int]]):
+    read_only = True
+
+    async def act(self, box: Box[int]) -> None: ...
+
+
+@pytest.mark.parametrize("context_type", [Box[int], Box], ids=["with its arguments", "bare"])
+def test_a_generic_context_is_found_by_its_class(context_type: type[Box[int]]) -> None:
+    """An object does not know the arguments that its class was given."""
+    sagas = SagaMap()
+    boxes = Saga[Box[int]](name="boxes", steps=[Open])
+    sagas.bind(context_type, boxes)
+    assert sagas.of(Box(1)) is boxes
+    with pytest.raises(ContextAlreadyMapped):
+        sagas.bind(Box[int], Saga[Box[int]](name="others", steps=[Open]))
+
+
+def test_a_generic_context_of_other_arguments_is_refused() -> None:
+    with pytest.raises(SagaOfOtherContext):
+        SagaMap().bind(Box[str], Saga[Box[int]](name="boxes", steps=[Open]))  # type: ignore[misc]
 
 
 def test_a_saga_of_another_context_is_refused() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from anysaga._errors import ContextAlreadyMapped, ContextNotMapped, InvalidArgument, SagaMismatch, SagaOfOtherContext
 from anysaga._records import SagaSummary
@@ -18,7 +18,8 @@ class SagaMap:
         sagas = SagaMap()
         sagas.bind(Order, OrderSaga)
 
-    A context finds its saga by its very own type; a subclass needs a `bind` of its own.
+    A context finds its saga by its very own type; a subclass needs a `bind` of its own. An object does not know the
+    arguments of a generic class, so such a class starts one saga.
     """
 
     def __init__(self) -> None:
@@ -34,13 +35,14 @@ class SagaMap:
             raise InvalidArgument("context_type", context_type, "give the class of the contexts, and then the saga")
         made = made_saga(saga)
         definition = made.definition
-        if definition.context_type is not Any and definition.context_type != context_type:
-            raise SagaOfOtherContext(_name(context_type), definition.name, _name(definition.context_type))
-        if context_type in self._sagas:
-            before = self._sagas[context_type].definition.name
-            raise ContextAlreadyMapped(_name(context_type), definition.name, before)
+        own = definition.context_type
+        if own is not Any and context_type not in (own, _class_of(own)):
+            raise SagaOfOtherContext(_name(context_type), definition.name, _name(own))
+        key = _class_of(context_type)
+        if key in self._sagas:
+            raise ContextAlreadyMapped(_name(context_type), definition.name, self._sagas[key].definition.name)
         refuse_namesake(made, self)
-        self._sagas[context_type] = made
+        self._sagas[key] = made
 
     def prepared(self, prepare: Callable[[Saga[Any]], Saga[Any]]) -> SagaMap:
         """The same map, as it is now, of sagas that were each changed by `prepare`."""
@@ -71,6 +73,11 @@ class SagaMap:
 
     def __len__(self) -> int:
         return len(self._sagas)
+
+
+def _class_of(kind: Any) -> Any:
+    """What ``type(context)`` is for contexts of this type: `Box` for ``Box[int]``."""
+    return get_origin(kind) or kind
 
 
 def _name(kind: Any) -> str:
