@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import json
+from hashlib import sha256
 from uuid import uuid4
 
 import aio_pika
@@ -11,6 +13,7 @@ import pytest
 from brokers import RabbitMQ, message
 
 from anysaga import InvalidArgument, PublishFailed
+from anysaga.abc import Message
 from anysaga.events.publishers import RabbitMQPublisher, _rabbitmq
 from anysaga.events.publishers._parcels import Parcel
 
@@ -30,6 +33,17 @@ async def test_messages_survive_the_broker_and_say_what_they_are(rabbit: RabbitM
     assert found.headers["saga"] == "order"
     assert found.headers["sagaid"] == "order-0"
     assert found.headers["step"] == "PlaceOrder"
+
+
+async def test_an_id_that_amqp_has_no_room_for_is_its_digest(rabbit: RabbitMQ) -> None:
+    """A saga may be called by 200 characters; receivers still know its events by something that stays the same."""
+    long = Message(f"{'ü' * 200}/1/act/1", "OrderPlaced", "{}", 0, "ü" * 200, "order", "PlaceOrder")
+    async with rabbit.publisher() as publisher:
+        assert await publisher.publish([long]) == [None]
+
+    (found,) = rabbit.raw(1)
+    assert found.message_id == sha256(long.id.encode()).hexdigest()
+    assert json.loads(found.body)["id"] == long.id
 
 
 async def test_a_message_that_reaches_no_queue_has_failed(rabbit: RabbitMQ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from hashlib import sha256
 from typing import Any
 
 from attrs import define, field
@@ -20,6 +21,10 @@ try:
     from yarl import URL
 except ImportError as error:
     raise MissingPackage("aio-pika", "rabbitmq") from error
+
+
+_MOST_BYTES = 255
+"""What a property of a message may have."""
 
 
 def _event_type(message: Message) -> str:
@@ -141,11 +146,17 @@ def _letter(parcel: Parcel) -> aio_pika.Message:
         parcel.body,
         content_type="application/cloudevents+json",
         delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-        message_id=message.id,
+        message_id=_short(message.id),
         timestamp=message.time,
         type=message.type,
         headers={"saga": message.saga, "sagaid": message.saga_id, "step": message.step},
     )
+
+
+def _short(message_id: str) -> str:
+    """An id that AMQP has room for, and the same each time: a long saga id, or a step deep in a tree, needs more."""
+    data = message_id.encode()
+    return message_id if len(data) <= _MOST_BYTES else sha256(data).hexdigest()
 
 
 def _closed_the_channel(answer: Exception | None) -> bool:
