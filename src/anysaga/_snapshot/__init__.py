@@ -1,7 +1,8 @@
 """Values as JSON text and back: contexts, responses and events become what a store keeps.
 
 A floor of values: knows types and texts, no sagas. Inner files import downwards, in this order:
-`_codec` > `_converter` > `_records`, `_unions`, `_collections`, `_leaves` > `_secrets`, `_fields`, `_text` > `_misfit`.
+`_codec` > `_converter` > `_records`, `_unions` > `_collections`, `_choices` > `_leaves`, `_flat` > `_secrets` >
+`_fields`, `_text` > `_misfit`.
 """
 
 from __future__ import annotations

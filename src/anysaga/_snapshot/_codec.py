@@ -33,8 +33,8 @@ class Codec(Generic[T]):
     Whatever `encode` takes, `decode` gives back, equal and sharing nothing with the original. One exception: a datetime
     of a named zone, in an hour that a change of the clock skips or repeats, comes back with the same clock time and
     offset, but Python calls no two zones equal there. Neither way coerces: the modules of the formats (`_leaves`,
-    `_collections`, `_unions`, `_records`) list them. `where` begins the path in an error; errors name fields and types,
-    never a value, and have no cause that could.
+    `_choices`, `_collections`, `_unions`, `_records`) list them. `where` begins the path in an error; errors name
+    fields and types, never a value, and have no cause that could.
 
     Where orjson is installed it writes the text, with the same letters as the standard library.
     """

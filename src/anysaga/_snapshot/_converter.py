@@ -13,8 +13,9 @@ from typing import Any, Literal, get_origin, is_typeddict
 from cattrs import Converter
 
 from . import _collections, _records, _unions
+from ._choices import enum_hooks, is_enum, literal_hooks
 from ._fields import bare, has_fields, is_named_tuple, refusal
-from ._leaves import AS_THEY_ARE, LEAVES, enum_hooks, is_enum, literal_hooks, read_plain, write_plain
+from ._leaves import AS_THEY_ARE, LEAVES, read_plain, write_plain
 from ._misfit import Misfit, Read, Write, type_name
 
 
