@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -472,6 +472,26 @@ async def test_steps_of_a_group_have_circuits_of_their_own(storage: Storage, did
     await trip_of(storage, Fallback(group, Book("c", did), circuit_breaker=breaker)).run(Trip())
     assert breaker.circuit("trip:1/primary/1").state is CircuitState.OPEN
     assert breaker.circuit("trip:1/primary/2").state is CircuitState.CLOSED
+
+
+class Deaf:
+    """A breaker of somebody else that cannot be told how a call ended."""
+
+    @asynccontextmanager
+    async def attempt(self, step: str, circuits: CircuitStore | None, /) -> AsyncIterator[None]:
+        with suppress(OSError):
+            yield
+        raise ConnectionError("its store is away")
+
+
+async def test_a_breaker_that_cannot_be_told_changes_no_outcome_and_is_logged(
+    storage: Storage, did: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else nobody would know why its circuit never opens."""
+    fallback = Fallback(Book("a", did, act=raises(OSError())), Book("b", did), circuit_breaker=Deaf())
+    await trip_of(storage, fallback).run(Trip(), saga_id="t")
+    assert did == ["act a", "undo a", "act b"]
+    assert "the breaker of t:1/primary:act was not told how it ended: ConnectionError" in caplog.text
 
 
 def test_what_is_no_breaker_is_refused_at_declaration(did: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -32,6 +33,8 @@ from anysaga._records import MAX_EVENTS, Claim, EntryKind, Outcome, StoredEvent
 from anysaga._run import Run
 from anysaga._step import Step
 from anysaga.abc import CircuitStore, Outbox
+
+_log = logging.getLogger("anysaga.breaker")
 
 
 @define(eq=False, repr=False)
@@ -260,6 +263,8 @@ class Stepping:
             if error is not told:
                 # The breaker could not be told. What became of the act is more important, and is recorded.
                 cancelled = None if isinstance(error, Exception) else error
+                if cancelled is None:
+                    _log.warning("the breaker of %s was not told how it ended: %s", current.key, type(error).__name__)
                 return evolve(ended, cancelled=ended.cancelled or cancelled)  # noqa: ASYNC104 - as above
         return ended
 

@@ -6,12 +6,13 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import anyio
 import pytest
 from trips import Book, Trip, raises, trip_of
 
-from anysaga import CircuitOpen, Fallback, integrations
+from anysaga import CircuitOpen, Fallback, InvalidArgument, integrations
 from anysaga.abc import Breaker, Storage
 
 pytest.importorskip("aiobreaker", reason="aiobreaker is not installed")
@@ -23,6 +24,22 @@ pytestmark = pytest.mark.anyio
 
 def test_it_is_a_breaker() -> None:
     assert isinstance(AioBreakerAdapter(), Breaker)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"fail_max": 0},
+        {"fail_max": "2"},
+        {"timeout_duration": "60"},
+        {"timeout_duration": float("inf")},
+        {"exclude": 5},
+        {"fails_max": 2},
+    ],
+)
+def test_what_cannot_work_is_refused_before_a_step_needs_it(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument):
+        AioBreakerAdapter(**options)
 
 
 async def test_after_two_failing_sagas_the_third_does_not_call_the_primary(storage: Storage, did: list[str]) -> None:

@@ -8,7 +8,8 @@ from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from anysaga._errors import CircuitOpen, MissingPackage
+from anysaga._arguments import check_counts
+from anysaga._errors import CircuitOpen, InvalidArgument, MissingPackage
 from anysaga._guard import CircuitStore
 
 try:
@@ -28,7 +29,7 @@ class AioBreakerAdapter:
 
         Fallback(ReserveInventory, ReserveElsewhere, circuit_breaker=AioBreakerAdapter(fail_max=2, timeout_duration=60))
 
-    Raises `MissingPackage`, when it is imported, without the package aiobreaker.
+    Raises `InvalidArgument` for options that cannot work; `MissingPackage`, when it is imported, without aiobreaker.
     """
 
     def __init__(
@@ -38,8 +39,15 @@ class AioBreakerAdapter:
         exclude: Iterable[type[Exception] | Callable[[Exception], bool]] = (),
         **options: Any,
     ) -> None:
-        wait = timeout_duration if isinstance(timeout_duration, timedelta) else timedelta(seconds=timeout_duration)
-        self._options = {"fail_max": fail_max, "timeout_duration": wait, "exclude": list(exclude), **options}
+        check_counts(fail_max=fail_max)
+        try:
+            wait = timeout_duration if isinstance(timeout_duration, timedelta) else timedelta(seconds=timeout_duration)
+            self._options = {"fail_max": fail_max, "timeout_duration": wait, "exclude": list(exclude), **options}
+            # Now, and not when the first step acts; without its store, which may be far away.
+            aiobreaker.CircuitBreaker(**{**self._options, "state_storage": None})
+        except (TypeError, ValueError, OverflowError) as problem:
+            given = {"timeout_duration": timeout_duration, "exclude": exclude, **options}
+            raise InvalidArgument("options", given, f"aiobreaker cannot work with them: {problem}") from problem
         self._circuits: dict[str, Any] = {}
 
     def circuit(self, step: str) -> Any:
