@@ -52,8 +52,6 @@ class BlockingMediator:
         return self._runner.call(lambda: self._mediator.resume(saga_id))
 
     def __enter__(self) -> Self:
-        if self._open is not None:
-            raise InvalidArgument("mediator", self, "it is open already: enter it once, and share it")
         self._runner.__enter__()
         try:
             self._open = self._runner._running().wrap(self._mediator, MARGIN, leaving=0.0)

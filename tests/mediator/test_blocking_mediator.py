@@ -97,7 +97,7 @@ def test_it_is_used_inside_its_block_and_entered_once(did: list[str]) -> None:
     mediator = mediator_of(Leg("a", did))
     with pytest.raises(RunnerMisused):
         mediator.run(Journey())
-    with mediator, pytest.raises(InvalidArgument):
+    with mediator, pytest.raises(RunnerMisused, match="BlockingMediator is open already"):
         mediator.__enter__()
 
 

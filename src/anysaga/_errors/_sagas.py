@@ -189,7 +189,7 @@ class BlockingCallInLoop(AnysagaError, RuntimeError):
 
 @define(slots=False, eq=False, repr=False)
 class RunnerMisused(AnysagaError, RuntimeError):
-    """A `BlockingRunner` was used outside its `with` or in a forked child, or an iterator before its start."""
+    """A runner was used outside its `with`, entered twice or kept over a fork, or an iterator before its start."""
 
     runner: str
     problem: str
