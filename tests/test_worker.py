@@ -15,12 +15,16 @@ from typing import Any
 import anyio
 import pytest
 from anyio.abc import Process
+from anyio.lowlevel import checkpoint
 from anyio.streams.buffered import BufferedByteReceiveStream
 from attrs import define
 
 from anysaga import (
     InvalidArgument,
     MemoryStorage,
+    NotDone,
+    Parallel,
+    Retry,
     Saga,
     SagaResult,
     SagaState,
@@ -278,6 +282,44 @@ async def test_draining_lets_a_step_end_and_gives_the_saga_back(storage: Storage
     assert (summary.state, summary.owner, summary.claims) == (SagaState.RUNNING, None, 0)
     (result,) = await recover([saga_of(storage, did, steps=3)], storage=storage)
     assert (result.state, did) == (SagaState.COMPLETED, ["step-0 1", "step-1 1", "step-2 1"])
+
+
+class Shaky(Step[Order]):
+    """A step whose act fails, and whose next attempt is an hour away."""
+
+    retry = Retry(2, delay=3600.0, max_delay=3600.0)
+    read_only = True
+
+    def __init__(self, failing: anyio.Event) -> None:
+        self.failing = failing
+
+    async def act(self, order: Order) -> None:
+        self.failing.set()
+        raise NotDone
+
+
+@pytest.mark.parametrize("beside", [False, True])
+async def test_draining_gives_a_saga_back_that_waits_for_a_retry(
+    storage: Storage, did: list[str], *, beside: bool
+) -> None:
+    """At once, and not when the time is up; but not before a step that acts beside it has ended."""
+    failing, go_on = anyio.Event(), anyio.Event()
+    shaky = Shaky(failing)
+    steps = [Parallel(shaky, Noted("other", did, go_on.wait))] if beside else [shaky]
+    saga, results = Saga[Order](name="order", steps=steps, storage=storage, grace=1e-6), Results()
+    await saga.submit(Order(1), saga_id="one")
+    with anyio.fail_after(30):
+        async with working(saga, results, drain_timeout=3600.0) as worker:
+            await failing.wait()
+            worker.drain()
+            for _ in range(20):  # so that it has looked for what waits
+                await checkpoint()
+            go_on.set()
+    assert (did, results) == (["other 1"] if beside else [], [])
+    record = await storage.load("one")
+    assert (record.summary.state, record.summary.owner, record.summary.claims) == (SagaState.RUNNING, None, 0)
+    kinds = sorted(entry.kind for entry in record.entries if entry.kind is not EntryKind.STARTED)
+    assert kinds == ([EntryKind.DONE, EntryKind.NOT_DONE] if beside else [EntryKind.NOT_DONE])
 
 
 async def test_a_step_that_does_not_end_is_cancelled_when_the_time_is_up(storage: Storage, did: list[str]) -> None:

@@ -45,6 +45,9 @@ from anysaga._stepping import Stepping
 TURNS = 16
 """Steps after which the other tasks of the loop are let run."""
 
+LOOK = 0.1
+"""Seconds between two looks for sagas that only wait, while whoever drives them drains."""
+
 _TURNS_TAKEN = count(1)  # by all sagas together: many short ones let the others run as often as a long one
 
 
@@ -80,6 +83,12 @@ class Driver:
     def is_exhausted(self) -> bool:
         """Whether the saga is over, and the caller has seen all its results."""
         return self.is_over and not self.stepping.run.fresh
+
+    @property
+    def only_waits(self) -> bool:
+        """Whether nothing happens until the turn of a retry comes, so that the saga may as well be given back."""
+        run = self.stepping.run
+        return run.waiting > 0 and not run.in_call and not self.progress.going_back
 
     def plan_first(self) -> None:
         """Note the intents that come first, so that they are durable together with the saga itself."""

@@ -81,7 +81,11 @@ class Lane:
         """
         wait = 0.0 if self.scope else (moment - self.journal.now()) / 1_000_000
         await self.journal.commit(wait=wait)
-        await sleep_until(min(self.journal.until(moment), deadline))
+        self.stepping.run.waiting += 1
+        try:
+            await sleep_until(min(self.journal.until(moment), deadline))
+        finally:
+            self.stepping.run.waiting -= 1
 
     def intend(self, decision: Act) -> None:
         """Note the intent to act."""

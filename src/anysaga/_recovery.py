@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from anyio import CancelScope, CapacityLimiter, create_task_group
 from anyio.lowlevel import checkpoint
-from attrs import define
+from attrs import define, field
 
 from anysaga._arguments import check_counts
 from anysaga._cancellations import asks_to_end, refusing_strays
 from anysaga._definition import Definition
+from anysaga._driver import Driver
 from anysaga._errors import (
     NotReadable,
     OperationRefused,
@@ -135,6 +136,7 @@ class Recovery:
     definitions: list[Definition]
     middlewares: dict[Definition, tuple[Middleware, ...]]
     stops: Callable[[], bool] = lambda: False
+    _driving: dict[Driver, CancelScope] = field(factory=dict, init=False)
 
     @classmethod
     def of(
@@ -153,6 +155,12 @@ class Recovery:
     def names(self) -> list[str]:
         """What these sagas are called in the store."""
         return sorted({definition.name for definition in self.definitions})
+
+    def stop_waiting(self) -> None:
+        """Give back what only waits for the turn of a retry."""
+        for driver, scope in self._driving.items():
+            if driver.only_waits:
+                scope.cancel()
 
     async def finish_or_log(
         self, claim: Claim, limiter: AbstractAsyncContextManager[object] | None = None
@@ -238,10 +246,15 @@ class Recovery:
 
     async def _drive(self, opened: Opened) -> None:
         driver = opened.driver
-        try:
-            while driver is not None and await driver.advance() is not None:
-                if self.stops():
-                    await driver.suspend()
-        except BaseException as error:  # noqa: ASYNC103 - the result says it
-            if asks_to_end(error) or driver is None or not driver.has_ended:
-                raise
+        assert driver is not None  # noqa: S101 - it was claimed
+        with CancelScope() as scope:
+            self._driving[driver] = scope
+            try:
+                while await driver.advance() is not None:
+                    if self.stops():
+                        await driver.suspend()
+            except BaseException as error:  # noqa: ASYNC103 - the result says it
+                if asks_to_end(error) or not driver.has_ended:
+                    raise
+            finally:
+                del self._driving[driver]

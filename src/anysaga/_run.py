@@ -29,7 +29,8 @@ class Run:
 
     `fresh` are results that the caller has not seen yet. `in_call` has the scopes of calls whose end is not noted, by
     the path of the step; None for a call that nothing can cut short. `forks` are the scopes of the Parallels that run,
-    by path. `parks` are reasons to park the saga, once nothing of it runs any more. A caller who does not look at
+    by path. `parks` are reasons to park the saga, once nothing of it runs any more. `waiting` counts what waits for the
+    turn of an attempt. A caller who does not look at
     single steps is not `watched`, or has a function `stops`, which is asked after each step whether it wants to look.
     `drains` is set for those who drive sagas of others, such as workers and mediators: a cancellation then undoes
     nothing. `spares` has it wait for the running act first, for the saga's `grace`.
@@ -41,6 +42,7 @@ class Run:
     in_call: dict[str, CancelScope | None] = field(factory=dict)
     forks: dict[str, CancelScope] = field(factory=dict)
     parks: list[Parking] = field(factory=list)
+    waiting: int = 0
     drains: bool = False
     spares: bool = False
     watched: bool = True

@@ -15,6 +15,7 @@ from anyio import CancelScope, create_task_group, move_on_after
 from anyio.abc import TaskGroup
 
 from anysaga._arguments import check_counts, check_seconds
+from anysaga._driver import LOOK
 from anysaga._errors import InvalidArgument, StorageClosed, StorageError
 from anysaga._records import Claim
 from anysaga._recovery import Recovery
@@ -121,7 +122,10 @@ class SagaWorker:
                 self.drain()
 
     async def _limit(self, scope: CancelScope) -> None:
-        await anyio.sleep(self._drain_timeout)
+        with move_on_after(self._drain_timeout):
+            while True:
+                self._recovery.stop_waiting()
+                await anyio.sleep(LOOK)
         logger.warning("%d sagas did not stop within %g s and are cancelled", self._running, self._drain_timeout)
         scope.cancel()
 

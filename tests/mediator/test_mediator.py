@@ -14,6 +14,8 @@ from anysaga import (
     InvalidArgument,
     MediatorClosed,
     MemoryStorage,
+    NotDone,
+    Retry,
     Saga,
     SagaAlreadyRunning,
     SagaCompensated,
@@ -292,6 +294,31 @@ async def test_a_step_that_does_not_end_in_time_is_cancelled_and_nothing_is_undo
     async with mediator:
         await mediator.resume("j")
     assert did == ["act a", "act b", "act b"]
+
+
+async def test_leaving_gives_a_saga_back_that_waits_for_a_retry(
+    mediator_of: Mediators, storage: Storage, did: list[str]
+) -> None:
+    """At once, and not when the time is up."""
+    failed = anyio.Event()
+
+    async def fails(journey: Journey) -> None:
+        failed.set()
+        raise NotDone
+
+    leg = Leg("a", did, act=fails, retry=Retry(2, delay=3600.0, max_delay=3600.0))
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+
+            async def run() -> None:
+                with pytest.raises(MediatorClosed):
+                    await mediator.run(Journey(), saga_id="j")
+
+            async with mediator_of(leg, drain_timeout=3600.0) as mediator:
+                group.start_soon(run)
+                await failed.wait()
+    summary = (await storage.load("j")).summary
+    assert (summary.state, summary.owner, did) == (SagaState.RUNNING, None, ["act a"])
 
 
 async def test_a_cancelled_owner_cancels_its_sagas_without_undoing_them(

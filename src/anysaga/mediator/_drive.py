@@ -90,6 +90,11 @@ class Drive:
         else:
             self._scope.cancel()
 
+    def stop_waiting(self) -> None:
+        """Give the saga back if it only waits for the turn of a retry."""
+        if self._scope is not None and self._driver is not None and self._driver.only_waits:
+            self._scope.cancel()
+
     def _undo_when_cancelled(self) -> None:
         if self._driver is not None:
             self._driver.stepping.run.drains = False

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, TypeVar
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class, move_on_after
 
 from anysaga._arguments import check_counts, check_seconds
+from anysaga._driver import LOOK
 from anysaga._errors import InvalidArgument, MediatorClosed
 from anysaga._event_map import EventMap, check_map
 from anysaga._ids import checked_id, identity_of
@@ -194,13 +195,20 @@ class SagaMediator:
         try:
             with move_on_after(self._drain_timeout):
                 while self._drives:
-                    await next(iter(self._drives)).ended.wait()  # noqa: ASYNC102 - a cancellation may end it
+                    await self._drain()  # noqa: ASYNC102 - a cancellation may end it
                 await self._deliveries.finish()  # noqa: ASYNC102 - the same
         finally:
             for drive in self._drives:
                 drive.stop()
             self._deliveries.stop()
             await self._end(pool)  # noqa: ASYNC102 - waits for what was just stopped
+
+    async def _drain(self) -> None:
+        """Wait for one saga to stop, for a while."""
+        for drive in self._drives:
+            drive.stop_waiting()
+        with move_on_after(LOOK):
+            await next(iter(self._drives)).ended.wait()
 
     async def _end(self, pool: TaskPool) -> None:
         try:
