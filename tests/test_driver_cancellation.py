@@ -11,7 +11,8 @@ import anyio
 import pytest
 from journeys import AT_ONCE, Journey, Leg, PlainLeg, WatchedStorage, fails, hangs, hangs_once, kinds_of, saga_of
 
-from anysaga import MemoryStorage, SagaState, current_step, recover_saga
+from anysaga import MemoryStorage, SagaState, _threads, current_step, recover_saga
+from anysaga._hosting import LoopLimiter
 from anysaga.abc import Storage
 
 pytestmark = pytest.mark.anyio
@@ -356,3 +357,15 @@ async def test_an_act_whose_claim_is_lost_is_cancelled_at_once(did: list[str]) -
             await began.wait()
             await anyio.to_thread.run_sync(storage.kill)
     assert (ends, did) == (["StaleFence"], ["act a", "act b"])
+
+
+async def test_an_act_that_waits_for_a_thread_when_its_caller_is_cancelled_never_was(
+    storage: Storage, did: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B4."""
+    monkeypatch.setattr(_threads, "_LIMITER", LoopLimiter(1))
+    _threads._LIMITER.get().acquire_on_behalf_of_nowait("somebody else")
+    with anyio.move_on_after(0.05) as scope:
+        await saga_of(storage, PlainLeg("a", did)).run(Journey(), saga_id="j")
+    assert scope.cancelled_caught
+    assert (did, await kinds_of(storage, "j")) == ([], ["STARTED 1", "WITHDRAWN 1", "BACK", "COMPENSATED"])

@@ -6,9 +6,10 @@ from typing import Any
 
 import anyio
 import pytest
-from journeys import AT_ONCE, Journey, Leg, fails, hangs, hangs_once, kinds_of, raises, saga_of
+from journeys import AT_ONCE, Journey, Leg, PlainLeg, fails, hangs, hangs_once, kinds_of, raises, saga_of
 
-from anysaga import Fallback, MemoryStorage, SagaParked, SagaState, SagaTimeout, StepTimeout, recover_saga
+from anysaga import Fallback, MemoryStorage, SagaParked, SagaState, SagaTimeout, StepTimeout, _threads, recover_saga
+from anysaga._hosting import LoopLimiter
 from anysaga.abc import EntryKind, Storage
 from anysaga.storages._clock import ManualClock
 
@@ -248,3 +249,15 @@ async def test_a_saga_that_expired_before_its_next_step_does_not_begin_it(did: l
     assert did == ["act a", "undo a"]
     backs = [entry.error for entry in (await storage.load("j")).entries if entry.kind is EntryKind.BACK]
     assert len(backs) == 1
+
+
+async def test_an_act_that_got_no_thread_within_its_limit_had_no_effect(
+    storage: Storage, did: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts as an attempt all the same, or it would wait for a thread for ever."""
+    monkeypatch.setattr(_threads, "_LIMITER", LoopLimiter(1))
+    _threads._LIMITER.get().acquire_on_behalf_of_nowait("somebody else")
+    with anyio.fail_after(5), pytest.raises(StepTimeout):
+        await saga_of(storage, PlainLeg("a", did, timeout=0.01)).run(Journey(), saga_id="j")
+    assert did == []
+    assert "NOT_DONE 1" in await kinds_of(storage, "j")

@@ -126,3 +126,22 @@ async def test_each_step_is_undone_once_however_often_it_was_acted(storage: Stor
     with pytest.raises(OSError):  # noqa: PT011 - it has no text
         await saga_of(storage, leg).run(Journey())
     assert did.count("undo a") == 1
+
+
+async def test_an_undo_that_its_processes_did_not_outlive_is_given_up_and_the_rest_undone(did: list[str]) -> None:
+    storage = MemoryStorage()
+    began: list[anyio.Event] = []
+
+    async def undo(journey: Journey) -> None:
+        began[-1].set()
+        await anyio.sleep_forever()
+
+    deadly = Leg("b", did, act=raises(OSError()), undo=undo, compensate_retry=Retry(attempts=1))
+    saga = saga_of(storage, Leg("a", did), deadly, on_undo_failure="continue")
+    for run in (lambda: saga.run(Journey(), saga_id="j"), lambda: recover_saga(saga, "j")):
+        began.append(anyio.Event())
+        await lost_in(began[-1], storage, run)
+    with anyio.fail_after(5):
+        result = await recover_saga(saga, "j")
+    assert result.state is SagaState.PARKED
+    assert did == ["act a", "act b", "undo b", "undo b", "undo a"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import anyio
 import pytest
 from attrs import define, evolve
-from journeys import Journey, Leg, ProbedLeg, raises, saga_of
+from journeys import Journey, Leg, ProbedLeg, WatchedStorage, raises, saga_of
 from trips import Book, Trip, trip_of
 
 from anysaga import (
+    CorruptRecord,
     MemoryStorage,
+    NotDone,
     NotReadable,
     Parallel,
     Saga,
@@ -22,6 +26,7 @@ from anysaga import (
     SagaState,
     Step,
     abandon,
+    recover_saga,
 )
 from anysaga.abc import Claim, EntryKind, NewSaga, Storage
 
@@ -296,3 +301,29 @@ async def test_a_merged_context_that_is_damaged_is_not_readable(did: list[str]) 
     entries[:] = [evolve(entry, context="{") if entry.kind is EntryKind.DONE else entry for entry in entries]
     with pytest.raises(NotReadable, match="does not follow"):
         await saga.run(saga_id="t")
+
+
+async def test_a_saga_that_went_back_is_shown_with_what_its_undos_wrote(storage: Storage, did: list[str]) -> None:
+    async def undo(journey: Journey) -> None:
+        journey.stops.append("home")
+
+    saga = saga_of(storage, Leg("a", did, undo=undo), Leg("b", did, act=raises(NotDone())))
+    with pytest.raises(NotDone):
+        await saga.run(Journey(), saga_id="j")
+    context = (await recover_saga(saga, "j")).context
+    assert context is not None
+    assert context.stops[-1] == "home"
+
+
+@pytest.mark.parametrize(
+    "opens", [lambda saga: recover_saga(saga, "j"), lambda saga: saga.run(saga_id="j")], ids=["recovery", "caller"]
+)
+async def test_a_misfit_that_cannot_be_parked_is_given_back(
+    did: list[str], opens: Callable[[Saga[Journey]], Awaitable[object]]
+) -> None:
+    storage = WatchedStorage()
+    await suspended(saga_of(storage, Leg("a", did), Leg("b", did)))
+    storage.fails.append(CorruptRecord("j", "a test says so"))
+    with pytest.raises(CorruptRecord):
+        await opens(saga_of(storage, Leg("a", did)))
+    assert (await storage.load("j")).summary.owner is None

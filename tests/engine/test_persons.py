@@ -278,6 +278,16 @@ async def test_a_saga_that_kills_its_workers_is_parked() -> None:
     assert "killing its workers" in (result.reason or "")
 
 
+async def test_the_tenth_claim_without_an_outcome_still_drives_it() -> None:
+    storage = MemoryStorage()
+    await suspended(storage, TourSaga, "t")
+    for _ in range(9):
+        twin = storage.twin()
+        await twin.claim("t")
+        twin.kill()
+    assert (await recover_saga(TourSaga, "t", storage=storage)).state is SagaState.COMPLETED
+
+
 class Careful(Book):
     """Knows what became of it."""
 
