@@ -296,6 +296,11 @@ async def test_a_step_that_does_not_end_in_time_is_cancelled_and_nothing_is_undo
     assert did == ["act a", "act b", "act b"]
 
 
+async def test_leaving_without_entering_is_refused(mediator_of: Mediators, did: list[str]) -> None:
+    with pytest.raises(InvalidArgument, match="it is not open"):
+        await mediator_of(Leg("a", did)).__aexit__(None, None, None)
+
+
 async def test_leaving_gives_a_saga_back_that_waits_for_a_retry(
     mediator_of: Mediators, storage: Storage, did: list[str]
 ) -> None:

@@ -16,9 +16,13 @@ from anysaga import (
     EventMap,
     InvalidArgument,
     MemoryStorage,
+    Middleware,
+    NextSaga,
     Saga,
+    SagaCall,
     SagaMap,
     SagaMediator,
+    SagaResult,
     Step,
     current_step,
 )
@@ -112,10 +116,18 @@ def made(
     *,
     publisher: Publisher | None = None,
     events: EventMap | None = None,
+    middlewares: Sequence[Middleware] = (),
 ) -> SagaMediator:
     sagas = SagaMap()
     sagas.bind(Journey, saga)
-    return SagaMediator(sagas, storage=storage, container={Ledger: lambda: ledger}, events=events, publisher=publisher)
+    return SagaMediator(
+        sagas,
+        storage=storage,
+        container={Ledger: lambda: ledger},
+        events=events,
+        publisher=publisher,
+        middlewares=middlewares,
+    )
 
 
 def handled() -> EventMap:
@@ -176,6 +188,26 @@ async def test_without_the_block_they_have_them_when_the_call_returns(storage: S
     async for _ in mediator.stream(Journey()):
         assert len(ledger.events) == 1  # not in the middle of the saga
     assert ledger.events == [Paid(7)] * 2
+
+
+class RaisesBehind(Middleware):
+    async def saga(self, call: SagaCall, call_next: NextSaga) -> SagaResult[Any]:
+        await call_next()
+        raise PermissionError("behind it")
+
+
+@pytest.mark.parametrize("leaves_early", [False, True])
+async def test_without_the_block_they_have_them_though_a_middleware_raises_at_the_end_of_a_stream(
+    storage: Storage, *, leaves_early: bool
+) -> None:
+    ledger = Ledger()
+    mediator = made(storage, JourneySaga, ledger, events=handled(), middlewares=[RaisesBehind()])
+    with pytest.raises(PermissionError):
+        async with mediator.stream(Journey()) as stream:
+            async for _ in stream:
+                if leaves_early:
+                    break
+    assert ledger.events == [Paid(7)]
 
 
 async def test_events_of_a_saga_that_was_undone_arrive_too(storage: Storage) -> None:

@@ -188,7 +188,8 @@ class SagaMediator:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         pool = self._pool
-        assert pool is not None  # noqa: S101 - it was entered
+        if pool is None:
+            raise InvalidArgument("mediator", self, "it is not open: enter it with `async with`, and leave it once")
         self._pool = None
         self._closed = True
         pool.close()

@@ -154,8 +154,7 @@ class Driving:
         try:
             return await transaction.__anext__()
         except StopAsyncIteration:
-            await transaction.__aexit__(None, None, None)
-            await self._finish()
+            await self._exit(None)
             return None
         except BaseException as error:
             await self.leave(error)  # noqa: ASYNC102 - shields itself, and is bounded
@@ -171,6 +170,11 @@ class Driving:
             return
         if error is None:
             await self._transaction.suspend()
+        await self._exit(error)
+
+    async def _exit(self, error: BaseException | None) -> None:
         kind, traceback = (None, None) if error is None else (type(error), error.__traceback__)
-        await self._transaction.__aexit__(kind, error, traceback)
-        await self._finish()
+        try:
+            await self._transaction.__aexit__(kind, error, traceback)
+        finally:  # a middleware may raise there, and the saga's events are due all the same
+            await self._finish()  # noqa: ASYNC102 - one who is cancelled leaves it to later
