@@ -11,11 +11,10 @@ from typing import Any, Self, TypeVar
 from weakref import WeakSet
 
 import anyio
-from anyio import NoEventLoopError
-from anyio.lowlevel import current_token
 
 from anysaga._arguments import check_backend
 from anysaga._errors import BlockingCallInLoop, InvalidArgument, RunnerMisused, StorageUnavailable, TransactionMisused
+from anysaga._hosting import has_loop
 from anysaga._iterating import SagaIterator
 from anysaga._loop_thread import LoopThread
 from anysaga._results import SagaResult
@@ -260,9 +259,7 @@ class BlockingRunner:
 
 
 def _refuse_in_loop(caller: str) -> None:
-    try:
-        current_token()
-    except NoEventLoopError:
+    if not has_loop():
         return
     instead = {
         "run_saga()": "await saga.run(context)",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from anysaga._errors import InvalidArgument
 from anysaga._event_map import EventMap
 from anysaga._middleware import Middleware
+from anysaga._signatures import is_plain
 from anysaga._wiring import GivenContainer
 from anysaga.abc import Publisher, Storage
 from anysaga.mediator import Hook, SagaMap, SagaMediator
@@ -66,7 +66,7 @@ def bootstrap(
 
 
 def _fill(empty: object, name: str, mapper: Callable[[Any], object]) -> None:
-    if not callable(mapper) or inspect.iscoroutinefunction(mapper):
+    if not is_plain(mapper):
         expected = f"give a plain function that is given a {type(empty).__name__}, and binds to it"
         raise InvalidArgument(name, mapper, expected)
     mapper(empty)

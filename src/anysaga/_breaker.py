@@ -20,6 +20,7 @@ from anysaga._circuit import Circuit, CircuitState, End, Limits
 from anysaga._errors import InvalidArgument
 from anysaga._guard import CircuitStore
 from anysaga._records import MAX_SAGA_ID
+from anysaga._signatures import is_plain
 
 Excluded: TypeAlias = type[BaseException] | Callable[[BaseException], bool]
 """An exception type, or a function that says whether an exception is meant."""
@@ -232,7 +233,7 @@ def _check(fail_max: object, reset_timeout: object, exclude: object) -> None:
 def _may_exclude(one: object) -> bool:
     if isinstance(one, type):
         return issubclass(one, BaseException)
-    return callable(one) and not inspect.iscoroutinefunction(one)  # whose coroutine would mean every exception
+    return is_plain(one)  # any other would mean every exception
 
 
 def _check_listener(listener: object) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import anyio
+from anyio import NoEventLoopError
 from anyio.lowlevel import EventLoopToken, RunVar, checkpoint, current_token
 from attrs import define
 
@@ -39,6 +40,15 @@ async def in_thread(func: Callable[[*_Ts], _T], *args: *_Ts, limiter: anyio.Capa
     write.
     """
     return await _hop(lambda: func(*args), limiter)
+
+
+def has_loop() -> bool:
+    """Whether an event loop runs in this thread."""
+    try:
+        current_token()
+    except NoEventLoopError:
+        return False
+    return True
 
 
 @contextmanager

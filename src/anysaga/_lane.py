@@ -62,8 +62,7 @@ class Lane:
                 await journal.commit()
             return True
         if decision.not_before and decision.not_before > journal.now():
-            limit = self.stepping.deadline if can_go_back(self._progress) else math.inf
-            await self._pause_until(decision.not_before, limit)
+            await self._pause_until(decision.not_before, self._deadline)
             if self._expired():
                 return False
         if decision.leaf.pivot and journal.pending:
@@ -217,9 +216,15 @@ class Lane:
         text = self._progress.context_at(scope).base
         return Lane(self.journal, self.stepping.branch(text), child.path)
 
-    def _expired(self) -> bool:
+    @property
+    def _deadline(self) -> float:
+        """The saga's, as long as it can go back."""
         deadline = self.stepping.deadline
-        return deadline != math.inf and current_time() >= deadline and can_go_back(self._progress)
+        return deadline if deadline != math.inf and can_go_back(self._progress) else math.inf
+
+    def _expired(self) -> bool:
+        deadline = self._deadline
+        return deadline != math.inf and current_time() >= deadline
 
     def _expire(self) -> None:
         definition = self._progress.definition

@@ -5,7 +5,6 @@ Ground floor: imports nothing of ours but errors.
 
 from __future__ import annotations
 
-import inspect
 import math
 import random
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from attrs import field, frozen
 
 from anysaga._errors import InvalidArgument
+from anysaga._signatures import is_plain
 
 MAX_BACKOFF = 30.0
 """Seconds between two looks, at most, while the store does not answer."""
@@ -77,4 +77,4 @@ def _is_matcher(on: object) -> bool:
         return bool(on) and all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in on)
     if isinstance(on, type):
         return issubclass(on, BaseException)
-    return callable(on) and not inspect.iscoroutinefunction(on)
+    return is_plain(on)

@@ -1,10 +1,18 @@
-"""What is plain to see of functions that others will call."""
+"""What is plain to see of functions that others will call.
+
+Ground floor: imports nothing of ours.
+"""
 
 from __future__ import annotations
 
 import inspect
 from types import FunctionType
 from typing import Any
+
+
+def is_plain(function: object) -> bool:
+    """Whether this is called and answers: an async function only gives a coroutine, which counts as true."""
+    return callable(function) and not inspect.iscoroutinefunction(function)
 
 
 def has_yield(function: Any) -> bool:

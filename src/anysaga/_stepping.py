@@ -80,7 +80,7 @@ class Stepping:
         if progress.back and progress.goes_back(leaf):
             return None  # another branch failed meanwhile, and withdrew the intent
         self.context.bring_to(progress.context_of(leaf).base)
-        deadline = math.inf if leaf.pivot or progress.pivot else self.deadline
+        deadline = self._deadline_of(leaf)
         outcome = Outcome.UNKNOWN if progress.steps[leaf.path].doubt else None
         current = self._calling = self._current(leaf, "act", attempt, outcome)
         try:

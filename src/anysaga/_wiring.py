@@ -12,12 +12,12 @@ from typing import Any, Self, TypeAlias, TypeVar
 from attrs import define, field
 
 from anysaga._errors import InvalidArgument, NotProvided
+from anysaga._signatures import has_yield
 from anysaga.abc import Container, Scope
 from anysaga.containers import RawContainer, adapted
 from anysaga.containers._names import means, name_of
 
 _T = TypeVar("_T")
-_YIELDS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 Factories: TypeAlias = Mapping[Any, Callable[[], Any]]
 """Factories by type. The key is `Any` so that a ``dict[type[Bank], ...]`` of a user fits: keys are invariant."""
@@ -40,7 +40,7 @@ class MappingContainer:
         for kind, factory in self.factories.items():
             if not callable(factory):
                 raise InvalidArgument("container", factory, f"give a function that makes a {name_of(kind)}")
-            if getattr(getattr(factory, "__code__", None), "co_flags", 0) & _YIELDS:
+            if has_yield(factory):
                 problem = "it has a `yield`, and a mapping closes nothing: return it, or use a container of a package"
                 raise InvalidArgument("container", factory, problem)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import random
 import signal
@@ -22,6 +21,7 @@ from anysaga._recovery import Recovery
 from anysaga._results import SagaResult
 from anysaga._retry import backed_off
 from anysaga._saga import Saga
+from anysaga._signatures import is_plain
 from anysaga._wiring import GivenContainer
 from anysaga.abc import Storage
 
@@ -65,7 +65,7 @@ class SagaWorker:
     ) -> None:
         check_counts(concurrency=concurrency)
         check_seconds(poll=poll, drain_timeout=drain_timeout)
-        if on_result is not None and (not callable(on_result) or inspect.iscoroutinefunction(on_result)):
+        if on_result is not None and not is_plain(on_result):
             raise InvalidArgument("on_result", on_result, "give a plain function of a result, which nobody awaits")
         self._recovery = Recovery.of(sagas, storage, container)
         self._recovery.stops = lambda: self._drains

@@ -9,13 +9,12 @@ from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
 import anyio
-from anyio import NoEventLoopError
-from anyio.lowlevel import current_token
 
 from anysaga._errors import BlockingCallInLoop
 from anysaga._guard import Breaker as Breaker
 from anysaga._guard import CircuitRecord as CircuitRecord
 from anysaga._guard import CircuitStore as CircuitStore
+from anysaga._hosting import has_loop
 from anysaga._outbox import Delivery as Delivery
 from anysaga._outbox import Message as Message
 from anysaga._outbox import Outbox as Outbox
@@ -183,12 +182,9 @@ class Storage(ABC):
 
 
 def _call_without_loop(function: Callable[[], Awaitable[None]]) -> None:
-    try:
-        current_token()
-    except NoEventLoopError:
-        anyio.run(function)
-    else:
+    if has_loop():
         raise BlockingCallInLoop("`with storage`", "async with storage")
+    anyio.run(function)
 
 
 @runtime_checkable

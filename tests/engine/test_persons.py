@@ -266,25 +266,26 @@ async def test_the_same_context_with_a_new_field_is_the_same_work(storage: Stora
     assert (await later.run(GuestLater(), saga_id="g")).context == GuestLater()
 
 
-async def test_a_saga_that_kills_its_workers_is_parked() -> None:
+async def with_dead_claims(number: int) -> MemoryStorage:
+    """A store with the saga "t", whose owners died so many times without any outcome."""
     storage = MemoryStorage()
     await suspended(storage, TourSaga, "t")
-    for _ in range(10):
+    for _ in range(number):
         twin = storage.twin()
         await twin.claim("t")
         twin.kill()
+    return storage
+
+
+async def test_a_saga_that_kills_its_workers_is_parked() -> None:
+    storage = await with_dead_claims(10)
     result = await recover_saga(TourSaga, "t", storage=storage)
     assert result.state is SagaState.PARKED
     assert "killing its workers" in (result.reason or "")
 
 
 async def test_the_tenth_claim_without_an_outcome_still_drives_it() -> None:
-    storage = MemoryStorage()
-    await suspended(storage, TourSaga, "t")
-    for _ in range(9):
-        twin = storage.twin()
-        await twin.claim("t")
-        twin.kill()
+    storage = await with_dead_claims(9)
     assert (await recover_saga(TourSaga, "t", storage=storage)).state is SagaState.COMPLETED
 
 

@@ -9,28 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
-from attrs import define
+from paid_orders import Order, Pay
 
-from anysaga import Saga, SQLAlchemyStorage, Step, current_step
+from anysaga import Saga, SQLAlchemyStorage
 from anysaga.abc import Message, Publisher
 from anysaga.events import EventRelay
-
-
-@define
-class Order:
-    number: int = 1
-
-
-@define
-class Paid:
-    number: int
-
-
-class Pay(Step[Order]):
-    read_only = True
-
-    async def act(self, order: Order) -> None:
-        current_step().record(Paid(order.number))
 
 
 class OrderSaga(Saga[Order]):

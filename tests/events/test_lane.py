@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import anyio
 import pytest
 from attrs import define
+from paid_orders import Order, Paid
 
 from anysaga import EventMap, MemoryStorage, Saga, Step, current_step
 from anysaga.abc import Delivery, Message, Publisher, Settlement
@@ -14,16 +15,6 @@ from anysaga.events import EventRelay, current_message
 from anysaga.storages._clock import ManualClock
 
 pytestmark = pytest.mark.anyio
-
-
-@define
-class Order:
-    number: int = 1
-
-
-@define
-class Paid:
-    number: int
 
 
 @define

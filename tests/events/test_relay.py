@@ -14,6 +14,7 @@ import anyio.from_thread
 import pytest
 from anyio.abc import TaskGroup
 from attrs import define
+from paid_orders import Order, Paid, Pay
 
 from anysaga import (
     EventHandler,
@@ -38,25 +39,8 @@ AT_ONCE = Retry(attempts=3, delay=0)
 
 
 @define
-class Order:
-    number: int = 1
-
-
-@define
-class Paid:
-    number: int
-
-
-@define
 class Charged:
     card: str = secret()
-
-
-class Pay(Step[Order]):
-    read_only = True
-
-    async def act(self, order: Order) -> None:
-        current_step().record(Paid(order.number))
 
 
 class Twice(Step[Order]):
