@@ -72,5 +72,5 @@ def test_a_plain_class_is_told_what_it_should_be() -> None:
         """Whoever wrote it forgot the decorator."""
 
     saga = Saga[Plain](name="order", steps=[Look])
-    with pytest.raises(DefinitionError, match="Plain is neither an attrs class nor a dataclass"):
+    with pytest.raises(DefinitionError, match="Plain is neither an attrs class nor a dataclass: make it one of them"):
         saga.definition  # noqa: B018

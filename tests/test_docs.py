@@ -25,6 +25,31 @@ BLOCKS = [
 LINKS = [(page, link) for page in PAGES for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text())]
 
 
+LEFT_TO_THE_READER = """
+import dataclasses
+
+@dataclasses.dataclass
+class Reservation:
+    shelf: str
+
+@dataclasses.dataclass
+class ItemReserved:
+    item: str
+
+class Warehouse:
+    async def reserve(self, item, key):
+        return "shelf 4"
+
+    async def release(self, key):
+        pass
+
+def bind_sagas(sagas):
+    sagas.bind(Order, OrderSaga)
+
+container = {Warehouse: Warehouse}
+"""
+
+
 @pytest.mark.parametrize(("page", "block"), BLOCKS)
 def test_code_compiles(page: str, block: str) -> None:
     """Every block of Python is valid, with `await` allowed, and imports only names that anysaga has."""
@@ -87,6 +112,21 @@ def test_every_file_has_a_floor(name: str) -> None:
 def test_names_for_those_who_come_exist(name: str) -> None:
     """What a name of the predecessor became can be imported from where the table says."""
     assert resolve_name(name) is not None
+
+
+@pytest.mark.anyio
+async def test_the_program_for_those_who_come_runs() -> None:
+    """The same order as the one above it on the page, with what both leave to the reader."""
+    seen: list[str] = []
+    before, after = [block for page, block in BLOCKS if page == "coming-from-python-cqrs.md"][:2]
+    assert ("import cqrs" in before, "import cqrs" in after) == (True, False)
+    names: dict[str, Any] = {"print": seen.append, "storage": anysaga.MemoryStorage()}
+    exec(LEFT_TO_THE_READER, names)  # noqa: S102  # above
+    program = eval(compile(after, "after", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)  # noqa: S307  # our own page
+    await program
+    assert seen == ["ReserveItem"]
+    (summary,) = await names["storage"].find()
+    assert summary.state is anysaga.SagaState.COMPLETED
 
 
 def test_the_receiver_of_the_docs_keeps_its_law() -> None:

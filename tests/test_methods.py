@@ -155,3 +155,46 @@ def test_what_a_step_does_not_define_is_not_looked_at() -> None:
 def test_an_async_method_gives_a_coroutine_and_a_plain_one_does_not() -> None:
     assert is_async(Reserve().act)
     assert not is_async(with_method("act", lambda self, order: None)().act)
+
+
+class Answer(Reserve):
+    """A step as python-cqrs has them."""
+
+    async def act(self, order: Order) -> Any:
+        return self._generate_step_result("shelf 4")  # type: ignore[attr-defined]  # what is refused
+
+
+class Records(Reserve):
+    """Its events were collected after its act there."""
+
+    def __init__(self) -> None:
+        self.recorded: list[object] = []
+
+    @property
+    def events(self) -> list[object]:
+        return self.recorded
+
+
+def test_a_result_made_as_in_python_cqrs_is_refused_before_an_act_has_its_effect() -> None:
+    """It would fail at the end of the act, and the saga go back."""
+    problem = "its `act` calls `self._generate_step_result`, which is of python-cqrs: return the response itself"
+    assert problems_of(Answer) == problems_of(Answer()) == (f"step 'Answer': {problem}",)
+
+
+def test_a_step_that_has_such_a_method_itself_may_call_it() -> None:
+    declare(type("Answer", (Answer,), {"_generate_step_result": lambda self, response: response}))
+
+
+def test_events_as_in_python_cqrs_are_refused_since_nobody_would_ever_hear_of_them() -> None:
+    (problem,) = problems_of(Records)
+    assert "it has a property `events`" in problem
+    assert "`current_step().record(event)`" in problem
+
+
+def test_a_step_may_have_events_that_are_given_to_it() -> None:
+    class Publishes(Reserve):
+        def __init__(self, events: list[object]) -> None:
+            self.events = events
+
+    declare(Publishes)
+    declare(Publishes([]))

@@ -35,6 +35,7 @@ from anysaga import (
     compensate,
     purge,
     recover,
+    recover_saga,
     resolve,
     retry,
     run_saga,
@@ -165,6 +166,27 @@ async def test_operations_take_a_storage(storage: Any) -> None:
     ):
         with pytest.raises(InvalidArgument, match="give the Storage"):
             await operation
+
+
+@pytest.mark.anyio
+async def test_recovery_without_a_storage_is_refused() -> None:
+    """The one in memory that a saga has without one is new, and nothing would ever be found there."""
+    nothing = strange(None)
+    with pytest.raises(InvalidArgument, match="give the Storage that has the sagas"):
+        await recover_saga(OrderSaga, "x")
+    with pytest.raises(InvalidArgument, match="give the Storage that has the sagas"):
+        await recover([OrderSaga], storage=nothing)
+    with pytest.raises(InvalidArgument, match="give the Storage that has the sagas"):
+        SagaWorker([OrderSaga], storage=nothing)
+    saga = OrderSaga()
+    await saga.run(Order(), saga_id="x")
+    assert (await recover_saga(saga, "x")).state is SagaState.COMPLETED
+
+
+def test_a_transaction_of_a_class_says_to_make_the_saga() -> None:
+    """The context stands in the place of the saga then, and would be called missing."""
+    with pytest.raises(InvalidArgument, match=r"saga=Order.*: make the saga first"):
+        strange(OrderSaga).transaction(Order())
 
 
 @pytest.mark.anyio

@@ -23,7 +23,7 @@ from anysaga._errors import DefinitionError, NotStorable
 from anysaga._event_map import EventMap
 from anysaga._generics import arguments_of, is_open
 from anysaga._guard import Breaker
-from anysaga._methods import method_problems
+from anysaga._methods import leftover_problems, method_problems
 from anysaga._records import MAX_NAME
 from anysaga._retry import Retry
 from anysaga._snapshot import Codec, codec_for, has_fields
@@ -163,6 +163,7 @@ def _single_step_problems(step: Any) -> Iterator[str]:
     if not defines(kind, "act"):
         yield "it does not define `act`"
     yield from method_problems(kind)
+    yield from leftover_problems(kind)
     if not (defines(kind, "compensate") or step.pivot or step.read_only):
         yield (
             "it says nothing about undoing: define `compensate`, or say `pivot = True` (a point of no return) "
@@ -222,8 +223,8 @@ def _context(declared: Declaration, steps: Sequence[Any], problems: list[str]) -
     problems += _misfits(steps, told)
     if not has_fields(told):
         problems.append(
-            f"its context type {_name(told)} is neither an attrs class nor a dataclass: only those can be put back in "
-            "place, for another attempt"
+            f"its context type {_name(told)} is neither an attrs class nor a dataclass: make it one of them, since "
+            "only those can be put back in place, for another attempt"
         )
         return told, None
     return told, _codec(told, _name(told), problems)

@@ -33,6 +33,26 @@ def method_problems(kind: type[Step[Any, Any]]) -> Iterator[str]:
             yield f"its `{name}` cannot be called with the context alone: write `def {name}(self, context)`"
 
 
+def leftover_problems(kind: type[Step[Any, Any]]) -> Iterator[str]:
+    """What a step class still has of python-cqrs.
+
+    The one would be missed when `act` has had its effect, so that the saga went back; the other one never.
+    """
+    if not hasattr(kind, "_generate_step_result") and "_generate_step_result" in _names_in(kind, "act"):
+        yield "its `act` calls `self._generate_step_result`, which is of python-cqrs: return the response itself"
+    if isinstance(inspect.getattr_static(kind, "events", None), property):
+        yield (
+            "it has a property `events`, as with python-cqrs, which nobody reads here: call "
+            "`current_step().record(event)` in `act` (give the property another name if it is something else)"
+        )
+
+
+def _names_in(kind: type, method: str) -> tuple[str, ...]:
+    """The names of globals and attributes that a method uses, as far as that is plain to see."""
+    function = inspect.getattr_static(kind, method)
+    return function.__code__.co_names if isinstance(function, FunctionType) else ()
+
+
 def is_async(method: Callable[..., Any]) -> bool:
     """Whether calling this method gives a coroutine; anything else is called in a worker thread."""
     return _is_coroutine_function(getattr(method, "__func__", method))

@@ -17,6 +17,7 @@ from anysaga._cancellations import asks_to_end, refusing_strays
 from anysaga._definition import Definition
 from anysaga._driver import Driver
 from anysaga._errors import (
+    InvalidArgument,
     NotReadable,
     OperationRefused,
     SagaAlreadyRunning,
@@ -57,10 +58,11 @@ async def recover_saga(
     had ended before. The stored context is used. Being cancelled stops between steps and gives the saga back; it
     undoes nothing.
 
-    `storage` and `container` default to those of `saga`. Raises `SagaNotFound`; `SagaAlreadyRunning` if its owner is
-    alive; `StorageError`.
+    `storage` and `container` default to those of `saga`; a class has none, so that it needs a `storage`. Raises
+    `SagaNotFound`; `SagaAlreadyRunning` if its owner is alive; `InvalidArgument` without a storage; `StorageError`.
     """
-    recovery = Recovery.of([saga], storage, container)
+    its_own = saga.storage if isinstance(saga, Saga) else None
+    recovery = Recovery.of([saga], its_own if storage is None else storage, container)
     identity = checked_id(saga_id)
     record = await recovery.storage.load(identity)
     if not record.summary.state.is_end:
@@ -143,9 +145,11 @@ class Recovery:
         cls, sagas: Iterable[Saga[Any] | type[Saga[Any]]], storage: Storage | None, container: GivenContainer | None
     ) -> Recovery:
         made = made_sagas(sagas)
+        if storage is None:  # those of the sagas may be new ones in memory, where nothing is ever found
+            raise InvalidArgument("storage", storage, "give the Storage that has the sagas")
         shared = None if container is None else container_of(container)
         return cls(
-            storage=checked_storage(storage) if storage is not None else made[0].storage,
+            storage=checked_storage(storage),
             containers={saga.definition: saga.container if shared is None else shared for saga in made},
             definitions=[saga.definition for saga in made],
             middlewares={saga.definition: saga._middlewares for saga in made},

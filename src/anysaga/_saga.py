@@ -161,6 +161,8 @@ class Saga(Generic[ContextT]):
         Raises `InvalidArgument` for an id that cannot be one, and for neither context nor id.
         """
         if context is None and saga_id is None:
+            if not isinstance(self, Saga):  # what was given as the context stands in the saga's place
+                raise InvalidArgument("saga", self, "make the saga first: `OrderSaga(...).transaction(context)`")
             raise InvalidArgument("context", None, "give a context to start with, or the saga_id of a stored saga")
         return self._transaction(context, identity_of(saga_id))
 

@@ -92,9 +92,14 @@ def container_of(given: GivenContainer | None) -> Container:
     container = adapted(given)  # asked first: a container of dishka has a `scope` too, and it is something else
     if container is not None:
         return container
-    if isinstance(given, Container) and not isinstance(given, type):
+    if isinstance(given, Container) and not isinstance(given, type) and callable(given.scope):
         return given
-    raise InvalidArgument("container", given, "give a mapping {type: factory}, or an object with a `scope()` method")
+    raise InvalidArgument(
+        "container",
+        given,
+        "give a mapping {type: factory}, a container of di, dishka, svcs or dependency-injector, or an object with a "
+        "`scope()` method",
+    )
 
 
 async def wire(step: type[_T], scope: Scope) -> _T:

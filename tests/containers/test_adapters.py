@@ -96,6 +96,31 @@ def test_an_adapter_refuses_what_it_cannot_adapt(name: str) -> None:
         getattr(adapters, name)(17)
 
 
+class NamesItsScope:
+    """Has a `scope`, which nobody can call."""
+
+    scope = "request"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (di.Container, "made and filled"),
+        (svcs.Registry, "made and filled"),
+        (svcs.Container(svcs.Registry()), "give a svcs.Registry"),
+        (dishka.make_container(), "`dishka.make_async_container` makes"),
+        (dishka.Provider(), "`dishka.make_async_container` makes"),
+        (NamesItsScope(), "a container of di, dishka, svcs or dependency-injector"),
+    ],
+    ids=["di class", "svcs class", "svcs container", "dishka without await", "dishka provider", "another"],
+)
+def test_what_is_mistaken_for_a_container_is_refused_where_it_is_given(given: Any, words: str) -> None:
+    """A class in the place of its object, or what a package has beside its container for sagas."""
+    with pytest.raises(InvalidArgument, match="container=") as caught:
+        ChargeSaga(container=given)
+    assert words in caught.value.expected
+
+
 @pytest.mark.parametrize("package", NAMES.values())
 def test_a_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the package and the extra that brings it."""

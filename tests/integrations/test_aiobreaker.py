@@ -17,6 +17,9 @@ from anysaga.abc import Breaker, Storage
 
 pytest.importorskip("aiobreaker", reason="aiobreaker is not installed")
 
+from aiobreaker import CircuitBreakerState  # type: ignore[import-untyped]
+from aiobreaker.storage.memory import CircuitMemoryStorage  # type: ignore[import-untyped]
+
 from anysaga.integrations import AioBreakerAdapter
 
 pytestmark = pytest.mark.anyio
@@ -35,6 +38,7 @@ def test_it_is_a_breaker() -> None:
         {"timeout_duration": float("inf")},
         {"exclude": 5},
         {"fails_max": 2},
+        {"storage_factory": 5},
     ],
 )
 def test_what_cannot_work_is_refused_before_a_step_needs_it(options: dict[str, Any]) -> None:
@@ -49,6 +53,23 @@ async def test_after_two_failing_sagas_the_third_does_not_call_the_primary(stora
         await saga.run(Trip())
     assert did == ["act a", "undo a", "act b"] * 2 + ["act b"]
     assert breaker.circuit("trip:1/primary").current_state.name == "OPEN"
+
+
+async def test_each_step_has_a_state_storage_of_its_own_from_the_factory() -> None:
+    """One that all steps share would open the circuits of all when one of them fails."""
+    made: dict[str, CircuitMemoryStorage] = {}
+
+    def make(step: str) -> CircuitMemoryStorage:
+        return made.setdefault(step, CircuitMemoryStorage(CircuitBreakerState.CLOSED))
+
+    breaker = AioBreakerAdapter(fail_max=1, storage_factory=make)
+    with pytest.raises(OSError, match="mine"):
+        async with breaker.attempt("s"):
+            raise OSError("mine")
+    async with breaker.attempt("t"):
+        pass
+    states = {step: storage.state for step, storage in made.items()}
+    assert states == {"s": CircuitBreakerState.OPEN, "t": CircuitBreakerState.CLOSED}
 
 
 @pytest.fixture(params=["UTC", "Asia/Tokyo", "America/New_York"])

@@ -63,6 +63,10 @@ class Plain:
     pass
 
 
+class Undecorated:
+    shelf: str
+
+
 class Own:
     def __str__(self) -> str:
         return "hunter2"
@@ -235,6 +239,7 @@ def test_a_subclass_that_adds_no_field_needs_no_decorator() -> None:
         (Order, "Order.items[].price", "complex"),
         (Unseen, "Unseen.share", "TYPE_CHECKING"),
         (Plain, "Plain", "Plain"),
+        (Undecorated, "Undecorated", "make it a dataclass or an attrs class"),
         (PurePath, "PurePath", "PurePath"),
         (PosixPath, "PosixPath", "PosixPath"),
         (Code, "Code", "Code"),

@@ -247,9 +247,17 @@ def refusal(kind: Any) -> Misfit:
     """Why a type has no format, with the way out."""
     if isinstance(kind, TypeVar):
         return Misfit(f"its type variable {kind.__name__} is open: write the class with its argument in brackets")
-    return Misfit(f"its type {type_name(kind)} has no stored form{_HINTS.get(type_name(get_origin(kind) or kind), '')}")
+    hint = _HINTS.get(type_name(get_origin(kind) or kind)) or (_TO_A_CLASS if _is_own_class(kind) else "")
+    return Misfit(f"its type {type_name(kind)} has no stored form{hint}")
 
 
+def _is_own_class(kind: Any) -> bool:
+    """Whether it is a class that says what it holds, as one of pydantic does, or one that nobody decorated."""
+    cls = get_origin(kind) or kind
+    return isinstance(cls, type) and bool(_own_annotations(cls))
+
+
+_TO_A_CLASS = ": make it a dataclass or an attrs class"
 _HINTS = {
     "Sequence": ": write list or tuple",
     "MutableSequence": ": write list",

@@ -34,17 +34,24 @@ else:
         },
     )
 
-# What each package calls a container, and who adapts it. A package that nobody imported has made no container.
+# What each package calls a container, and who adapts it, or says what to give in the place of what is no container
+# for a saga. A package that nobody imported has made no container.
 _RAW = (
     ("di", "Container", "DiContainer"),
     ("dishka", "AsyncContainer", "DishkaContainer"),
+    ("dishka", "Container", "DishkaContainer"),
+    ("dishka", "Provider", "DishkaContainer"),
     ("svcs", "Registry", "SvcsContainer"),
+    ("svcs", "Container", "SvcsContainer"),
     ("dependency_injector.containers", "Container", "DependencyInjectorContainer"),
 )
 
 
 def adapted(given: Any) -> Container | None:
-    """The adapter for a container of one of these packages; None for anything else. Imports none of them."""
+    """The adapter for a container of one of these packages; None for anything else. Imports none of them.
+
+    Raises `InvalidArgument` for what the package has beside it, such as a container without ``await``.
+    """
     for module, name, adapter in _RAW:
         kind = getattr(sys.modules.get(module), name, None)
         if isinstance(kind, type) and (

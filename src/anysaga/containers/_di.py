@@ -43,7 +43,7 @@ class DiContainer:
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.container, di.Container):
-            raise InvalidArgument("container", self.container, "give a di.Container")
+            raise InvalidArgument("container", self.container, "give a di.Container, made and filled: `di.Container()`")
 
     def scope(self) -> AbstractAsyncContextManager[Scope]:
         """Enter the scope of one saga."""

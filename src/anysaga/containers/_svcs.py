@@ -38,7 +38,9 @@ class SvcsContainer:
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.registry, svcs.Registry):
-            raise InvalidArgument("container", self.registry, "give a svcs.Registry: each saga gets a container of it")
+            raise InvalidArgument(
+                "container", self.registry, "give a svcs.Registry, made and filled: each saga gets a container of it"
+            )
 
     def scope(self) -> AbstractAsyncContextManager[Scope]:
         """Make the container of one saga."""

@@ -22,8 +22,9 @@ class AioBreakerAdapter:
     """A `Breaker` made of aiobreaker's circuits, one for each step.
 
     `fail_max`, `timeout_duration` (seconds, or a `timedelta`) and `exclude` mean what they mean there; other `options`
-    (`listeners`, `state_storage`) are handed on. The rules are those of aiobreaker: an excluded error counts as a
-    success, and a half-open circuit lets through whoever comes. A cancellation is neither here.
+    (`listeners`) are handed on. `storage_factory` makes the `state_storage` of each circuit, and is given the name of
+    its step: circuits that share one are one. In memory without it. The rules are those of aiobreaker: an excluded
+    error counts as a success, and a half-open circuit lets through whoever comes. A cancellation is neither here.
 
     It works on asyncio and Trio: a circuit is asked and told without ever waiting for an event loop.
 
@@ -37,9 +38,15 @@ class AioBreakerAdapter:
         fail_max: int = 5,
         timeout_duration: float | timedelta = 60,
         exclude: Iterable[type[Exception] | Callable[[Exception], bool]] = (),
+        storage_factory: Callable[[str], Any] | None = None,
         **options: Any,
     ) -> None:
         check_counts(fail_max=fail_max)
+        if storage_factory is not None and not callable(storage_factory):
+            raise InvalidArgument(
+                "storage_factory", storage_factory, "give a function that makes the storage of a step"
+            )
+        self._storage_factory = storage_factory
         try:
             wait = timeout_duration if isinstance(timeout_duration, timedelta) else timedelta(seconds=timeout_duration)
             self._options = {"fail_max": fail_max, "timeout_duration": wait, "exclude": list(exclude), **options}
@@ -55,8 +62,12 @@ class AioBreakerAdapter:
         circuit = self._circuits.get(step)
         if circuit is None:
             # Threads may come here at once: `setdefault` gives all of them the same one.
-            circuit = self._circuits.setdefault(step, aiobreaker.CircuitBreaker(**self._options, name=step))
+            circuit = self._circuits.setdefault(step, aiobreaker.CircuitBreaker(**self._options_of(step)))
         return circuit
+
+    def _options_of(self, step: str) -> dict[str, Any]:
+        options = {**self._options, "name": step}
+        return options if self._storage_factory is None else {**options, "state_storage": self._storage_factory(step)}
 
     def attempt(
         self,
