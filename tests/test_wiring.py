@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Optional, TypeVar
 
 import pytest
 
@@ -66,6 +66,36 @@ class Defaulted(Plain):
 
 class Vault(Bank):
     """What the container's bank needs, and it has not."""
+
+
+class Maybe(Plain):
+    def __init__(self, bank: Bank | None = None) -> None:
+        self.bank = bank
+
+
+class Required(Plain):
+    def __init__(self, bank: Optional[Bank]) -> None:  # noqa: UP045 - as many write it
+        self.bank = bank
+
+
+class European(Plain):
+    def __init__(self, bank: Annotated[Bank, "eu"]) -> None:
+        self.bank = bank
+
+
+class MaybeEuropean(Plain):
+    def __init__(self, bank: Annotated[Bank, "eu"] | None = None) -> None:
+        self.bank = bank
+
+
+class Documented(Plain):
+    def __init__(self, bank: Annotated[Bank, ["no key of a mapping"]]) -> None:
+        self.bank = bank
+
+
+class Either(Plain):
+    def __init__(self, bank: Bank | Clock | None = None) -> None:
+        self.bank = bank
 
 
 class Store(Generic[T]):
@@ -208,6 +238,32 @@ class TestWire:
             await wired(Charge, {Bank: Bank})
 
         assert (caught.value.wanted, caught.value.needed_by) == ("Clock", "Charge(clock)")
+
+    @pytest.mark.parametrize("step", [Maybe, Required, European, MaybeEuropean, Documented])
+    async def test_what_is_optional_or_annotated_is_looked_up_by_its_type(self, step: type[Maybe]) -> None:
+        assert type((await wired(step, {Bank: Bank})).bank) is Bank
+        assert type((await wired(step, Theirs(Bank=Bank()))).bank) is Bank
+
+    @pytest.mark.parametrize("step", [Maybe, MaybeEuropean, Either])
+    async def test_what_is_optional_is_left_out_where_nobody_provides_it(self, step: type[Maybe]) -> None:
+        assert (await wired(step, {Vault: Vault})).bank is None
+
+    @pytest.mark.parametrize("step", [Required, European, Documented])
+    async def test_what_has_no_default_is_missed_by_its_type(self, step: type[Maybe]) -> None:
+        with pytest.raises(NotProvided, match=f"no Bank, which {step.__name__}"):
+            await wired(step, {Vault: Vault})
+
+    async def test_what_it_lacks_to_make_something_optional_is_named(self) -> None:
+        with pytest.raises(NotProvided, match="no Vault"):
+            await wired(Maybe, Theirs(Bank=Vault))
+
+    @pytest.mark.parametrize(
+        ("step", "kind"),
+        [(Maybe, Bank | None), (European, Annotated[Bank, "eu"]), (MaybeEuropean, Annotated[Bank, "eu"])],
+    )
+    async def test_the_very_type_of_an_annotation_is_looked_up_first(self, step: type[Maybe], kind: Any) -> None:
+        """Containers tell several of one type apart by that."""
+        assert type((await wired(step, {Bank: Bank, kind: Vault})).bank) is Vault
 
     async def test_parameters_may_have_no_names_for_callers(self) -> None:
         made = await wired(Strict, {Bank: Bank, int: lambda: 7})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cache
-from typing import Any, Self, TypeAlias, TypeVar
+from types import NoneType, UnionType
+from typing import Annotated, Any, Self, TypeAlias, TypeVar
 
 from attrs import define, field
 
@@ -105,9 +106,10 @@ def container_of(given: GivenContainer | None) -> Container:
 async def wire(step: type[_T], scope: Scope) -> _T:
     """Make a step: as the container makes it if it knows the class, else its constructor is filled from the container.
 
-    A parameter with a default keeps it where the container has nothing. Raises `NotProvided`, naming the parameter,
-    for one without, or what the container lacks to make what it has; and `TypeError` for a parameter that has neither
-    a default nor an annotation.
+    Of ``Bank | None`` and ``Annotated[Bank, ...]`` that very type is looked up first, and then `Bank`. A parameter with
+    a default keeps it where the container has neither. Raises `NotProvided`, naming the parameter, for one without, or
+    what the container lacks to make what it has; and `TypeError` for a parameter that has neither a default nor an
+    annotation.
     """
     if not isinstance(scope, _MappingScope) or scope.knows(step):
         try:
@@ -117,30 +119,57 @@ async def wire(step: type[_T], scope: Scope) -> _T:
                 raise
     given: dict[str, Any] = {}
     parameters = _parameters(step)  # type: ignore[arg-type]  # a class is hashable
-    for name, parameter in parameters.items():
-        if parameter.annotation is parameter.empty:
+    for name, (parameter, kinds) in parameters.items():
+        if not kinds:
             if parameter.default is parameter.empty:
                 raise TypeError(f"{step.__qualname__}({name}) says no type: annotate it, so that it can be looked up")
             continue
         try:
-            given[name] = await scope.get(parameter.annotation)
+            given[name] = await _first_known(kinds, scope)
         except NotProvided as error:
-            if not means(error.wanted, parameter.annotation):
+            if not means(error.wanted, kinds[-1]):
                 raise
             if parameter.default is parameter.empty:
-                raise NotProvided(name_of(parameter.annotation), f"{step.__qualname__}({name})") from None
-    first = [given.pop(name, each.default) for name, each in parameters.items() if each.kind is each.POSITIONAL_ONLY]
+                raise NotProvided(name_of(kinds[-1]), f"{step.__qualname__}({name})") from None
+    first = [given.pop(name, one.default) for name, (one, _) in parameters.items() if one.kind is one.POSITIONAL_ONLY]
     return step(*first, **given)
 
 
+async def _first_known(kinds: Sequence[Any], scope: Scope) -> Any:
+    """What the scope makes of the first of these types that it knows."""
+    for kind in kinds[:-1]:
+        try:
+            return await scope.get(kind)
+        except NotProvided as error:
+            if not means(error.wanted, kind):
+                raise
+    return await scope.get(kinds[-1])
+
+
 @cache
-def _parameters(step: type) -> dict[str, inspect.Parameter]:
+def _parameters(step: type) -> dict[str, tuple[inspect.Parameter, tuple[Any, ...]]]:
+    """What a step's constructor asks for, each with the types to look up: none where it is not annotated."""
     if step.__init__ is object.__init__:  # type: ignore[misc]  # compared, not called
         return {}
-    hints = typing.get_type_hints(step.__init__)  # type: ignore[misc]  # read, not called
+    hints = typing.get_type_hints(step.__init__, include_extras=True)  # type: ignore[misc]  # read, not called
     signature = inspect.signature(step)
     return {
-        name: parameter.replace(annotation=hints.get(name, parameter.annotation))
+        name: (parameter, tuple(_lookups(hints[name])) if name in hints else ())
         for name, parameter in signature.parameters.items()
         if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     }
+
+
+def _lookups(hint: Any) -> Iterator[Any]:
+    """The types that would do for an annotation, the very one first, and the plain one last."""
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is Annotated:
+        if all(isinstance(note, Hashable) for note in arguments[1:]):
+            yield hint
+        yield from _lookups(arguments[0])
+        return
+    yield hint
+    if typing.get_origin(hint) in (typing.Union, UnionType):
+        others = [one for one in arguments if one is not NoneType]
+        if len(others) == 1:
+            yield from _lookups(others[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 import di
@@ -16,7 +16,7 @@ from container_kits import Bank, Charge, Order, World
 from dependency_injector import containers, providers, resources
 from di.dependent import Dependent
 
-from anysaga import InvalidArgument, MissingPackage, NotProvided, Saga
+from anysaga import InvalidArgument, MissingPackage, NotProvided, Saga, Step
 from anysaga import containers as adapters
 from anysaga._wiring import container_of, wire
 from anysaga.abc import Scope
@@ -232,6 +232,45 @@ class TestDishka:
         container = dishka.make_async_container(provider, lock_factory=None, skip_validation=True)
         with pytest.raises(NotProvided, match="no Bank"):
             await ChargeSaga(container=container).run(Order())
+
+    async def test_a_step_gets_what_is_of_the_component_that_it_names(self) -> None:
+        """And nothing of another one in its place."""
+
+        class Charge(Step[Order]):
+            read_only = True
+
+            def __init__(self, bank: Annotated[Bank, dishka.FromComponent("eu")]) -> None:
+                self.bank = bank
+
+        home, abroad = Bank(World()), Bank(World())
+        provider = dishka.Provider(scope=dishka.Scope.REQUEST)
+        provider.provide(lambda: home, provides=Bank)
+        european = dishka.Provider(scope=dishka.Scope.REQUEST, component="eu")
+        european.provide(lambda: abroad, provides=Bank)
+        given = dishka.make_async_container(provider, european, lock_factory=anyio.Lock)
+        async with container_of(given).scope() as scope:
+            assert (await wire(Charge, scope)).bank is abroad
+        given = dishka.make_async_container(provider, lock_factory=anyio.Lock)
+        async with container_of(given).scope() as scope:
+            with pytest.raises(NotProvided, match="no Bank of component 'eu'"):
+                await wire(Charge, scope)
+
+
+@pytest.mark.anyio
+class TestSvcs:
+    async def test_services_of_one_type_are_told_apart_by_their_annotations(self) -> None:
+        class Charge(Step[Order]):
+            read_only = True
+
+            def __init__(self, bank: Annotated[Bank, "eu"]) -> None:
+                self.bank = bank
+
+        home, abroad = Bank(World()), Bank(World())
+        registry = svcs.Registry()
+        registry.register_value(Bank, home)
+        registry.register_value(Annotated[Bank, "eu"], abroad)
+        async with container_of(registry).scope() as scope:
+            assert (await wire(Charge, scope)).bank is abroad
 
 
 @pytest.mark.anyio

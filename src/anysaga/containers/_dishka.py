@@ -16,7 +16,8 @@ from anysaga.containers._loops import runs_on_trio
 from anysaga.containers._names import name_of
 
 try:
-    from dishka import AsyncContainer
+    from dishka import DEFAULT_COMPONENT, AsyncContainer, DependencyKey
+    from dishka.entities.key import hint_to_dependency_key
     from dishka.exceptions import NoFactoryError
 except ImportError as error:
     raise MissingPackage("dishka", "dishka") from error
@@ -63,10 +64,16 @@ class _DishkaScope:
     container: AsyncContainer
 
     async def get(self, wanted: type[_T], /) -> _T:
+        key = hint_to_dependency_key(wanted).with_component(DEFAULT_COMPONENT)
         try:
-            return await self.container.get(wanted)
+            return await self.container.get(key.type_hint, key.component)  # type: ignore[no-any-return]  # of that type
         except NoFactoryError as error:
-            raise NotProvided(name_of(error.requested.type_hint), name_of(wanted)) from error
+            raise NotProvided(_name(error.requested), name_of(wanted)) from error
+
+
+def _name(key: DependencyKey) -> str:
+    name = name_of(key.type_hint)
+    return name if key.component == DEFAULT_COMPONENT else f"{name} of component {key.component!r}"
 
 
 def _waits_on_asyncio(container: AsyncContainer | None) -> bool:
