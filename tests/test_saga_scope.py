@@ -21,10 +21,14 @@ from anysaga import (
     NotProvided,
     Saga,
     SagaCall,
+    SagaMap,
+    SagaMediator,
     SagaResult,
     SagaState,
     Step,
     StepCall,
+    StrayCancellation,
+    recover_saga,
 )
 from anysaga._saga_scope import SagaScope
 from anysaga._wiring import MappingContainer
@@ -48,7 +52,6 @@ class Charge(Step[Order]):
 class ChargeSaga(Saga[Order]):
     name = "charge"
     steps = (Charge,)
-    grace = 0.01
 
 
 @define
@@ -141,7 +144,8 @@ async def test_a_scope_that_panics_does_not_open() -> None:
 async def test_a_scope_that_does_not_close(faulty: Faulty, caplog: pytest.LogCaptureFixture) -> None:
     """The result is there, and the log names the saga. Closing does not go on for ever."""
     with anyio.fail_after(10):
-        result = await ChargeSaga(container=faulty).run(Order(), saga_id="c-1")
+        grace = 0.01 if faulty.hangs else 10.0
+        result = await ChargeSaga(container=faulty, grace=grace).run(Order(), saga_id="c-1")
     assert result.state is SagaState.COMPLETED
     (record,) = caplog.records
     assert (record.name, record.levelname) == ("anysaga.containers", "ERROR")
@@ -224,6 +228,106 @@ async def test_a_cancelled_caller_still_closes() -> None:
             scope.cancel()
             await anyio.lowlevel.checkpoint()
     assert faulty.closed
+
+
+@define
+class Watchful:
+    """A container whose scope has a task of its own, as clients with a connection to keep up do."""
+
+    lost: anyio.Event | None = None
+    closed: int = 0
+
+    @asynccontextmanager
+    async def scope(self) -> AsyncIterator[Any]:
+        async with MappingContainer({}).scope() as scope, anyio.create_task_group() as group:
+            group.start_soon(self._watch)
+            try:
+                yield scope
+                await anyio.lowlevel.checkpoint()
+            finally:
+                group.cancel_scope.cancel()
+                self.closed += 1
+
+    async def _watch(self) -> None:
+        await (self.lost or anyio.Event()).wait()
+        raise ConnectionError("the line is dead")
+
+
+async def _run(saga: ChargeSaga, order: Order) -> SagaState:
+    return (await saga.run(order)).state
+
+
+async def _mediate(saga: ChargeSaga, order: Order) -> SagaState:
+    sagas = SagaMap()
+    sagas.bind(Order, saga)
+    async with SagaMediator(sagas, storage=saga.storage) as mediator:
+        return (await mediator.run(order)).state
+
+
+async def _mediate_in_the_own_task(saga: ChargeSaga, order: Order) -> SagaState:
+    sagas = SagaMap()
+    sagas.bind(Order, saga)
+    return (await SagaMediator(sagas, storage=saga.storage).run(order)).state
+
+
+async def _recover(saga: ChargeSaga, order: Order) -> SagaState:
+    await saga.submit(order, saga_id="c-1")
+    return (await recover_saga(saga, "c-1")).state
+
+
+WAYS = [_run, _mediate, _mediate_in_the_own_task, _recover]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_scope_may_hold_a_task_group_open(way: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """All of a saga that is run happens inside of it, and it is left before what was entered before it."""
+    watchful = Watchful()
+    with anyio.fail_after(10):
+        assert await way(ChargeSaga(container=watchful), Order()) is SagaState.COMPLETED
+    assert watchful.closed == 1
+    assert caplog.records == []
+
+
+async def test_an_error_that_a_task_group_of_the_scope_wraps_is_no_failure_of_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(NotDone) as caught:
+        await ChargeSaga(container=Watchful()).run(Order(declined=True))
+    assert caplog.records == []
+    assert not any("scope" in note for note in caught.value.__notes__)
+
+
+async def test_a_cancelled_caller_closes_a_scope_with_a_task_group() -> None:
+    began, watchful = anyio.Event(), Watchful()
+
+    class Wait(Charge):
+        async def act(self, order: Order) -> None:
+            began.set()
+            await anyio.sleep_forever()
+
+    saga = Saga[Order](name="wait", steps=[Wait], container=watchful)
+    async with anyio.create_task_group() as group:
+        group.start_soon(saga.run, Order())
+        await began.wait()
+        group.cancel_scope.cancel()
+    assert watchful.closed == 1
+
+
+@pytest.mark.parametrize("way", [_run, _mediate, _mediate_in_the_own_task])
+async def test_a_scope_whose_task_fails_cancels_the_saga_and_not_the_caller(way: Any) -> None:
+    """The saga goes back as after any cancellation; who called it is told that it was none of theirs."""
+    lost = anyio.Event()
+
+    class Wait(Charge):
+        async def act(self, order: Order) -> None:
+            lost.set()
+            await anyio.sleep_forever()
+
+    class WaitSaga(Saga[Order]):
+        steps = (Wait,)
+
+    with anyio.fail_after(10), pytest.raises(StrayCancellation, match="WaitSaga"):
+        await way(WaitSaga(container=Watchful(lost)), Order())
 
 
 class Around(Middleware):

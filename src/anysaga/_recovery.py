@@ -212,7 +212,10 @@ class Recovery:
         middlewares = self.middlewares[definition]
         notes = tuple(entry.error or "" for entry in record.entries if entry.kind is EntryKind.NOTE)
         saga_id = record.summary.saga_id
-        return SagaScope(definition, self.containers[definition], saga_id, middlewares, recovers=True, notes=notes)
+        container = self.containers[definition]
+        scope = SagaScope(definition, container, saga_id, middlewares, recovers=True, notes=notes)
+        scope.stay_in_one_task()
+        return scope
 
     async def _give_back(self, claim: Claim, error: BaseException) -> None:
         """Nothing was driven: somebody else may, later if the fault may last."""

@@ -187,6 +187,7 @@ class Saga(Generic[ContextT]):
         The same as iterating a `transaction` without looking: the same errors, the same undoing on cancellation.
         """
         transaction = self.transaction(context, saga_id=saga_id)
+        transaction.stay_in_one_task()
         async with transaction:
             await transaction.run_to_end()
         return transaction.result

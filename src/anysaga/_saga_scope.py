@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import types
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
-from anyio import move_on_after
+from anyio import CancelScope, current_time
 
 from anysaga._around import AroundSaga, around_steps, cares_for_sagas
 from anysaga._cancellations import asks_to_end, is_stray, native_cancellations, refusing_strays
@@ -31,7 +32,8 @@ class SagaScope:
 
     Entering raises what a middleware raises, and `ContainerFailed` if the scope does not open. The scope is closed even
     if the caller was cancelled, within the saga's `grace`. A close that fails is logged, and noted at the error that is
-    under way: the saga's result or error counts. Leaving raises what a middleware raises instead of that error.
+    under way: the saga's result or error counts. Leaving raises what a middleware raises instead of that error, and
+    `StrayCancellation` if it was sent by a scope of the container, which has caught it.
 
     `result` is set once the saga is open.
     """
@@ -40,6 +42,7 @@ class SagaScope:
         "_around",
         "_closes",
         "_definition",
+        "_limit",
         "_manager",
         "_middlewares",
         "_native_before",
@@ -63,12 +66,22 @@ class SagaScope:
         self._saga_id = saga_id
         self._manager = container.scope()
         self._closes = not isinstance(container, MappingContainer)
+        self._limit: CancelScope | None = None
         self._scope: Scope
         self._middlewares = middlewares
         self.result: Callable[[], SagaResult[Any]] | None = None
         self._around: AroundSaga | None = None
         if middlewares:
             self._around = AroundSaga.of(middlewares, SagaCall(saga_id, definition.name, recovers, context, notes))
+
+    def stay_in_one_task(self) -> None:
+        """Say before entering that one task does all until this is left, with no code of a caller in between.
+
+        The container may open scopes of AnyIO then, and task groups with them. They are left in their order, so the
+        scope that shields its closing has to be there before them; nobody else gets one that is open while he runs.
+        """
+        if self._closes:
+            self._limit = CancelScope()
 
     async def __aenter__(self) -> Self:
         if self._around is None:
@@ -84,9 +97,13 @@ class SagaScope:
 
     async def _open(self) -> None:
         self._native_before = native_cancellations()
+        if self._limit is not None:
+            self._limit.__enter__()
         try:
             self._scope = await self._manager.__aenter__()
         except BaseException as error:
+            if self._limit is not None:
+                self._limit.__exit__(None, None, None)
             if self._passes(error):
                 raise
             raise self._failed("open a scope", error) from error  # noqa: ASYNC104 - nobody cancelled us
@@ -124,7 +141,13 @@ class SagaScope:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: types.TracebackType | None
     ) -> None:
         try:
-            with move_on_after(self._definition.grace, shield=True) as limit:
+            with ExitStack() as stack:
+                limit = self._limit
+                if limit is None:
+                    limit = stack.enter_context(CancelScope())
+                else:
+                    stack.push(limit)
+                limit.shield, limit.deadline = True, current_time() + self._definition.grace
                 with refusing_strays("the container's scope"):
                     await self._manager.__aexit__(kind, error, traceback)
             if limit.cancelled_caught:
@@ -132,8 +155,11 @@ class SagaScope:
         except BaseException as failure:  # noqa: ASYNC103 - code of somebody else, and what it did to the saga is nothing
             if asks_to_end(failure):
                 raise
-            if failure is not error:
+            if _unwrapped(failure) is not error:
                 self._tell(failure, error)
+        if error is not None and is_stray(error, self._native_before):
+            where = f"what the container opened for saga {self._definition.name!r} ({self._saga_id})"
+            raise StrayCancellation(where) from error
 
     async def _step(self, leaf: Leaf) -> Step[Any, Any]:
         if not isinstance(leaf.step, type):
@@ -163,6 +189,13 @@ class SagaScope:
         return ContainerFailed(
             self._definition.name, self._saga_id, step, doing, f"{type(problem).__name__}: {problem}"
         )
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    """What a task group has wrapped that nothing else went wrong in."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def steps_without_scope(

@@ -117,6 +117,11 @@ class SagaTransaction(Generic[ContextT]):
         """The saga as it stands, with the results of the steps that are done, those of earlier runs included."""
         return self._entered().result()
 
+    def stay_in_one_task(self) -> None:
+        """Say before entering that one task does all until this is left, and nobody looks in between."""
+        if self._scope is not None:
+            self._scope.stay_in_one_task()
+
     async def run_to_end(self, *, stops: Callable[[], bool] | None = None) -> None:
         """Go on to the end without looking at the steps. The same as an empty ``async for``, and a little faster.
 

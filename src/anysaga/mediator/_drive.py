@@ -133,6 +133,7 @@ class Drive:
             moved.set()
 
     async def _run(self) -> None:
+        self._transaction.stay_in_one_task()
         async with self._transaction as transaction:
             if self._goes_back:  # its caller went away while it was being stored
                 self._undo_when_cancelled()
