@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from anysaga._blocking import MARGIN, BlockingRunner
-from anysaga._errors import InvalidArgument
+from anysaga._errors import InvalidArgument, RunnerMisused
 from anysaga._results import SagaResult, StepResult
 from anysaga.mediator import SagaMediator, SagaStream
 
@@ -95,7 +95,8 @@ class BlockingStream(Generic[ContextT]):
 
     def close(self) -> None:
         """Look no longer: a disconnect, unless the saga is over."""
-        self._runner.call(self._stream.aclose)
+        with suppress(RunnerMisused):  # the mediator was left, and has stopped the saga
+            self._runner.call(self._stream.aclose)
 
     def __iter__(self) -> Iterator[StepResult[Any]]:
         return self

@@ -67,7 +67,7 @@ class LoopThread:
             raise RunnerMisused(self._caller, "was opened before a fork", "open it in each process, after the fork")
         run = _Run(function)
         try:
-            return _result(self._portal.start_task_soon(run))
+            return _result(self._start(run))
         except KeyboardInterrupt:
             if not self._end(run, grace):
                 self._abandoned = True
@@ -87,6 +87,13 @@ class LoopThread:
         """End the loop once its tasks have ended."""
         self._portal.call(self._portal.stop)
         self._thread.join()
+
+    def _start(self, run: _Run[_T]) -> Future[_T]:
+        try:
+            return self._portal.start_task_soon(run)
+        except RuntimeError as stopped:  # and waits for what other threads still call
+            problem = "is being left by another thread"
+            raise RunnerMisused(self._caller, problem, "have all threads end before that") from stopped
 
     def _end(self, run: _Run[_T], grace: float) -> bool:
         """Cancel a call. Whether it ended in time; a second Ctrl-C says that nobody wants to wait."""

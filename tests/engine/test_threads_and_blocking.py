@@ -300,6 +300,35 @@ def test_a_runner_is_entered_once_at_a_time() -> None:
             assert runner.run(TourSaga, Tour()).state is SagaState.COMPLETED
 
 
+def test_a_runner_that_another_thread_leaves_is_refused() -> None:
+    """While that one waits for what still runs there."""
+    began, goes_on = threading.Event(), threading.Event()
+
+    class Slow(Step[Tour]):
+        read_only = True
+
+        def act(self, tour: Tour) -> None:
+            began.set()
+            goes_on.wait(20)
+
+    runner = BlockingRunner(storage=MemoryStorage())
+    runner.__enter__()
+    runs = threading.Thread(target=runner.run, args=(Saga[Tour](name="s", steps=[Slow]), Tour()))
+    leaves = threading.Thread(target=runner.__exit__, args=(None, None, None))
+    runs.start()
+    assert began.wait(20)
+    leaves.start()
+    try:
+        with pytest.raises(RunnerMisused, match="is being left by another thread"):
+            while True:
+                runner.run(TourSaga, Tour())
+    finally:
+        goes_on.set()
+        leaves.join(20)
+        runs.join(20)
+    assert not leaves.is_alive()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 def test_a_runner_is_refused_in_a_forked_child() -> None:
     """Its loop has stayed in the parent: a call would wait for ever, and so would leaving."""

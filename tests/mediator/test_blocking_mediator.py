@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import anyio
 import pytest
-from journeys import Journey, Leg, PlainLeg, raises, saga_of
+from journeys import Journey, Leg, PlainLeg, hangs, raises, saga_of
 
 from anysaga import (
     BlockingCallInLoop,
     BlockingMediator,
     InvalidArgument,
+    MediatorClosed,
     RunnerMisused,
     SagaMap,
     SagaMediator,
@@ -48,6 +50,35 @@ def test_a_saga_goes_on_when_its_stream_is_left(backend: str, did: list[str]) ->
         left.set()
         assert went_on.wait(30)
     assert did == ["act a", "act b", "act c"]
+
+
+@BACKENDS
+def test_a_stream_may_be_closed_when_its_mediator_was_left(backend: str, did: list[str]) -> None:
+    """What ended it is what its thread is told."""
+    began, left = threading.Event(), threading.Event()
+    told: list[str] = []
+
+    def watch() -> None:
+        with pytest.raises(MediatorClosed) as caught, mediator.stream(Journey(), saga_id="j") as stream:
+            try:
+                for _ in stream:
+                    began.set()
+            finally:
+                left.wait(30)
+        told.append(caught.value.saga_id)
+
+    sagas = SagaMap()
+    sagas.bind(Journey, saga_of(None, Leg("a", did), Leg("b", did, act=hangs(anyio.Event())), grace=0.01))
+    thread = threading.Thread(target=watch)
+    with BlockingMediator(SagaMediator(sagas, drain_timeout=0.01), backend=backend) as mediator:
+        thread.start()
+        assert began.wait(30)
+        unread = mediator.stream(Journey(), saga_id="unread")
+        next(unread)
+    unread.close()
+    left.set()
+    thread.join(30)
+    assert told == ["j"]
 
 
 @BACKENDS
