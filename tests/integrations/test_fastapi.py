@@ -325,6 +325,29 @@ async def test_without_the_lifespan_the_error_names_it() -> None:
         await app(scope, receive, Sent())
 
 
+@pytest.mark.parametrize("where", ["", "/shop"])
+async def test_the_mediator_is_that_of_the_outermost_application_unless_it_is_overridden(
+    closed_storage: Storage, did: list[str], where: str
+) -> None:
+    found: list[SagaMediator] = []
+    given, other = (mediator_of(storage, Leg("a", did)) for storage in (closed_storage, MemoryStorage()))
+    outermost = FastAPI(lifespan=mediator_lifespan(given))
+    app = FastAPI() if where else outermost
+    if where:
+        outermost.mount(where, app)
+
+    @app.get("/")
+    async def ask(mediator: MediatorDep) -> None:
+        found.append(mediator)
+
+    async with outermost.router.lifespan_context(outermost) as state:
+        for _ in range(2):
+            scope = {"type": "http", "method": "GET", "path": f"{where}/", "headers": [], "query_string": b""}
+            await outermost({**scope, "state": dict(state or {})}, never, Sent())
+            app.dependency_overrides[integrations.mediator_of] = lambda: other
+    assert found == [given, other]
+
+
 def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "anysaga.integrations._fastapi", raising=False)
     monkeypatch.setitem(sys.modules, "fastapi", None)

@@ -51,14 +51,19 @@ def mediator_lifespan(
     return lifespan
 
 
-def _mediator_of(connection: HTTPConnection) -> SagaMediator:
+def mediator_of(connection: HTTPConnection) -> SagaMediator:
+    """The mediator of the application's lifespan: what `MediatorDep` depends on, for ``app.dependency_overrides``.
+
+    Raises `InvalidArgument` where no `mediator_lifespan` has opened one.
+    """
     found = getattr(connection.state, _STATE, None)
     if not isinstance(found, SagaMediator):
-        raise InvalidArgument("lifespan", found, "make the application with `lifespan=mediator_lifespan(mediator)`")
+        words = "make the application with `lifespan=mediator_lifespan(mediator)`, the outermost one if it is mounted"
+        raise InvalidArgument("lifespan", found, words)
     return found
 
 
-MediatorDep = Annotated[SagaMediator, Depends(_mediator_of)]
+MediatorDep = Annotated[SagaMediator, Depends(mediator_of)]
 """The mediator of the application's lifespan, as an argument of an endpoint: ``mediator: MediatorDep``."""
 
 
