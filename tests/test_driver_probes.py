@@ -74,6 +74,16 @@ async def test_what_a_step_in_doubt_wrote_is_kept_when_its_probe_says_done(stora
     assert (await saga_of(storage, leg, Leg("b", did)).run(Journey())).context.stops == ["a", "b"]
 
 
+async def test_the_caller_s_context_has_what_the_last_step_wrote_whose_probe_says_done(
+    storage: Storage, did: list[str]
+) -> None:
+    journey = Journey()
+    leg = ProbedLeg("b", did, act=raises(OSError()), answer=answers(Outcome.DONE))
+    result = await saga_of(storage, Leg("a", did), leg).run(journey, saga_id="j")
+    assert journey.stops == ["a", "b"]
+    assert result.context is journey
+
+
 async def test_a_probe_that_says_not_done_spares_the_step_its_undo(storage: Storage, did: list[str]) -> None:
     leg = ProbedLeg("b", did, act=raises(OSError("mine")), answer=answers(Outcome.NOT_DONE))
     with pytest.raises(OSError, match="mine"):
