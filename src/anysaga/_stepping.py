@@ -89,7 +89,10 @@ class Stepping:
                 if ended.how is not How.CANCELLED:
                     self._refuse_if_lost()
             else:
-                ended = await self._call_through(leaf, self.steps[leaf.path].act, current, deadline)
+                through = await self._call_through(leaf, self.steps[leaf.path].act, current, deadline)
+                if through is None:
+                    return None
+                ended = through
         finally:
             self._calling = None
         if ended.how is How.RETURNED:
@@ -191,6 +194,10 @@ class Stepping:
             raise StaleFence(self.journal.saga_id, self.journal.progress.fence)
         return claim
 
+    def _refuse_if_stopped(self, leaf: Leaf) -> None:
+        if self.journal.progress.goes_back(leaf):
+            raise _Stopped
+
     def _refuse_if_lost_in(self, ended: Ended) -> None:
         if ended.how is not How.CANCELLED:
             self._refuse_if_lost()
@@ -235,8 +242,11 @@ class Stepping:
 
     async def _call_through(
         self, leaf: Leaf, method: Callable[[Any], Any], current: CurrentStep, deadline: float
-    ) -> Ended:
-        """As `_call`, if the step's breaker lets it, which is told how the call ended."""
+    ) -> Ended | None:
+        """As `_call`, if the step's breaker lets it, which is told how the call ended. None: it is not wanted any more.
+
+        A breaker that asks a store may answer only when another branch has failed, or the claim is lost.
+        """
         assert leaf.breaker is not None  # noqa: S101 - else `_call` is called
         storage = self.journal.storage
         shares = self.definition.shares_circuits  # asked first, since it is the quicker question
@@ -247,6 +257,8 @@ class Stepping:
         try:
             async with leaf.breaker.attempt(f"{self.definition.name}:{leaf.path}", circuits):
                 try:
+                    self._refuse_if_lost()
+                    self._refuse_if_stopped(leaf)
                     ended = await self._call(leaf, method, current, deadline)
                     self._refuse_if_lost_in(ended)
                     told = self._said_of_service(leaf, ended)
@@ -259,6 +271,8 @@ class Stepping:
             if lost is not None:
                 raise lost from None  # noqa: ASYNC104 - raised instead of what told the breaker
             if ended is None:
+                if isinstance(error, _Stopped):
+                    return None  # noqa: ASYNC104 - as above
                 if isinstance(error, CircuitOpen):
                     return Ended(How.REFUSED, error=error)  # noqa: ASYNC104 - as above
                 raise
@@ -299,6 +313,10 @@ class Stepping:
 
 class _SaysNothing(BaseException):
     """Tells a breaker that a call says nothing about the service: it was not reached, or not given its time."""
+
+
+class _Stopped(_SaysNothing):
+    """Another branch failed, and withdrew the intent of a call that did not begin yet."""
 
 
 def _raise_again(ended: Ended) -> None:
