@@ -72,11 +72,16 @@ class Delivery:
 
 @frozen
 class Settlement:
-    """What became of a delivery: delivered (`error` is None), due again in `wait` seconds, or (None) a dead letter."""
+    """What became of a delivery: delivered (`error` is None), due again in `wait` seconds, or (None) a dead letter.
+
+    One that is due again although nothing was learnt of it (its relay was stopped, the broker is away) `counts` not as
+    an attempt.
+    """
 
     delivery: Delivery
     error: str | None = None
     wait: float | None = None
+    counts: bool = True
 
 
 @frozen
@@ -100,7 +105,8 @@ class Outbox(ABC):
     async def lease_events(self, destination: str, limit: int, seconds: float) -> list[Delivery]:
         """Take up to `limit` deliveries that are due, the longest due first; at most one of each saga.
 
-        Nobody else is given them for `seconds`. Each counts as an attempt.
+        Nobody else is given them for `seconds`. Each counts as an attempt, unless its settlement says otherwise: so one
+        whose relay dies each time is told by its `attempts`.
         """
 
     @abstractmethod
@@ -142,9 +148,11 @@ class Publisher(ABC):
     async def publish(self, messages: Sequence[Message], /) -> Sequence[Exception | None]:
         """Send messages, and return once the broker has confirmed each of them, or not.
 
-        Returns, in the order of `messages`, None for one that was confirmed, else why it was not. Raises if none of
-        them is known to have arrived. No two of them are of one saga, so they may be sent in any order. What is not
-        confirmed is sent again later, with the same id.
+        Returns, in the order of `messages`, None for one that was confirmed, else why it was not. Raises if nothing is
+        known of any of them, as when the broker is away: that is waited out, for as long as it takes, while what was
+        refused so many times is a dead letter. If it raises for some messages and not for others, those are found, and
+        count as refused. No two of them are of one saga, so they may be sent in any order. What is not confirmed is
+        sent again later, with the same id.
         """
 
     async def open(self) -> None:

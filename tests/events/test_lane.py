@@ -35,7 +35,7 @@ class Pay(Step[Order]):
 def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
     """The time of the store and of the relays."""
     clock = ManualClock()
-    for module in ("_handling", "_lane", "_relay"):
+    for module in ("_handling", "_lane", "_publishing"):
         monkeypatch.setattr(f"anysaga.events.{module}.current_time", clock.monotonic)
     return clock
 

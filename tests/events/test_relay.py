@@ -32,6 +32,7 @@ from anysaga import (
 )
 from anysaga.abc import Delivery, Message, Publisher, Storage
 from anysaga.events import EventRelay, current_message
+from anysaga.storages._clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -62,6 +63,8 @@ class Broker(Publisher):
     """A broker that notes what arrives; `refuses` says of a message why it does not."""
 
     def __init__(self) -> None:
+        self.asked: list[Sequence[Message]] = []
+        self.batches: list[Sequence[Message]] = []
         self.arrived: list[Message] = []
         self.down: Exception | None = None
         self.refused: set[str] = set()
@@ -70,8 +73,10 @@ class Broker(Publisher):
 
     async def publish(self, messages: Sequence[Message], /) -> Sequence[Exception | None]:
         self.was_asked.set()
+        self.asked.append(messages)
         if self.down is not None:
             raise self.down
+        self.batches.append(messages)
         answers: list[Exception | None] = []
         for message in messages:
             refused = message.id in self.refused
@@ -200,8 +205,121 @@ async def test_a_broker_that_is_down_loses_nothing(storage: Storage) -> None:
     assert sorted(broker.ids) == ["a/1/act/1", "b/1/act/1"]
 
 
+async def test_a_broker_that_is_away_makes_no_dead_letters(storage: Storage) -> None:
+    """However often it was asked, an event that is refused later on was tried once before."""
+    await run(storage, "a", "b")
+    broker = Broker()
+    relay = EventRelay(storage, publisher=broker, retry=Retry(attempts=2, delay=0))
+    broker.down = ConnectionError("nobody there")
+    for _ in range(5):
+        assert await relay.deliver_due() == 0
+    broker.down = None
+    broker.refused = {"a/1/act/1"}
+    assert await relay.deliver_due() == 3
+    (dead,) = await relay.dead_letters()
+    assert (dead.message.id, dead.attempts) == ("a/1/act/1", 2)
+    assert broker.ids == ["b/1/act/1"]
+
+
+async def test_a_broker_that_is_away_is_not_asked_for_each_message(storage: Storage) -> None:
+    await run(storage, *"abcdefghijklmnop")
+    broker = Broker()
+    broker.down = ConnectionError("nobody there")
+    await EventRelay(storage, publisher=broker).deliver_due()
+    assert [len(batch) for batch in broker.asked] == [16, 8, 8, 4, 4, 4, 4]
+
+
+async def test_new_events_do_not_hurry_a_broker_that_is_away(storage: Storage) -> None:
+    broker = Broker()
+    broker.down = ConnectionError("nobody there")
+    async with running(EventRelay(storage, publisher=broker, poll=1000)):
+        await run(storage, "a")
+        await broker.was_asked.wait()
+        await anyio.wait_all_tasks_blocked()
+        broker.was_asked = anyio.Event()
+        await run(storage, "b")
+        await anyio.wait_all_tasks_blocked()
+        assert not broker.was_asked.is_set()
+
+
+async def test_a_broker_that_was_away_is_given_one_event_then_two_then_more(storage: Storage) -> None:
+    await run(storage, *"abcdefg")
+    broker = Broker()
+    broker.down = ConnectionError("nobody there")
+    async with running(EventRelay(storage, publisher=broker, poll=0.001)):
+        await broker.was_asked.wait()
+        broker.down = None
+        await broker.wait_for(7)
+    assert [len(batch) for batch in broker.batches] == [1, 2, 4]
+
+
+class Touchy(Broker):
+    """One that raises whenever a certain message is in the batch."""
+
+    def __init__(self, *minded: str) -> None:
+        super().__init__()
+        self.minded = minded
+
+    async def publish(self, messages: Sequence[Message], /) -> Sequence[Exception | None]:
+        if any(message.id in self.minded for message in messages):
+            raise KeyError("no subject for it")
+        return await super().publish(messages)
+
+
+async def test_a_message_that_the_publisher_raises_for_fails_alone(storage: Storage) -> None:
+    await run(storage, *"abcdefg")
+    broker = Touchy("c/1/act/1", "f/1/act/1")
+    relay = EventRelay(storage, publisher=broker, retry=Retry(attempts=1))
+    await relay.deliver_due()
+    assert sorted(each[0] for each in broker.ids) == list("abdeg")
+    dead = await relay.dead_letters()
+    assert [letter.message.id for letter in dead] == ["c/1/act/1", "f/1/act/1"]
+    assert [letter.error for letter in dead] == ["KeyError: 'no subject for it'"] * 2
+
+
+async def test_an_event_whose_relay_dies_each_time_is_tried_alone_and_is_then_a_dead_letter() -> None:
+    """Those that were under way with it are none the worse for it."""
+    clock = ManualClock()
+    storage, broker = MemoryStorage(clock=clock), Broker()
+    await run(storage, "a", "b", "c")
+    relay = EventRelay(storage, publisher=broker, retry=Retry(attempts=2, delay=0))
+
+    async def die(limit: int = 100) -> None:
+        await storage.lease_events("broker", limit, 1)
+        clock.advance(2)
+
+    await die()
+    await die()
+    broker.down = SystemError("it would be killed here")
+    await relay.deliver_due()
+    assert [len(batch) for batch in broker.asked] == [1]
+    await die(1)
+    broker.down = None
+    await relay.deliver_due()
+    (dead,) = await relay.dead_letters()
+    assert dead.message.id not in broker.ids
+    assert len(broker.ids) == 2
+    assert "nothing was heard of its relay again" in str(dead.error)
+
+
+async def test_what_a_stopped_relay_did_not_get_to_counts_as_no_attempt() -> None:
+    storage, begun = MemoryStorage(), anyio.Event()
+
+    async def slow(_: Paid) -> None:
+        begun.set()
+        await anyio.sleep_forever()
+
+    events = EventMap(publish=False).bind(Paid, slow)
+    await run(storage, "a", events=events)
+    async with running(EventRelay(storage, events=events)):
+        await begun.wait()
+    (destination,) = events.targets
+    (again,) = await storage.lease_events(destination, 1, 0)
+    assert again.attempts == 1
+
+
 async def test_a_publisher_that_never_answers_is_left_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anysaga.events._relay._BROKER_TIME", 0.01)
+    monkeypatch.setattr("anysaga.events._publishing.BROKER_TIME", 0.01)
 
     class Silent(Broker):
         async def publish(self, messages: Sequence[Message], /) -> Sequence[Exception | None]:
@@ -210,11 +328,9 @@ async def test_a_publisher_that_never_answers_is_left_after_its_time(monkeypatch
 
     storage = MemoryStorage()
     await run(storage, "a")
-    relay = EventRelay(storage, publisher=Silent(), retry=Retry(attempts=1))
-    await relay.deliver_due()
-    (dead,) = await relay.dead_letters()
-    assert dead.error is not None
-    assert dead.error.startswith("TimeoutError")
+    await EventRelay(storage, publisher=Silent()).deliver_due()
+    (waiting,) = await storage.lease_events("broker", 1, 0)
+    assert waiting.error == "TimeoutError"
 
 
 async def test_without_a_publisher_the_brokers_events_are_left_to_another_relay(storage: Storage) -> None:

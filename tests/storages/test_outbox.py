@@ -215,6 +215,16 @@ async def test_what_failed_is_due_again_after_its_wait_and_says_why(twins: Twins
     assert (again.attempts, again.error) == (2, "no answer")
 
 
+async def test_an_attempt_that_was_none_is_not_counted(twins: Twins) -> None:
+    saga = await twins.begin("one")
+    await saga.record("paid")
+    (first,) = await lease(twins.here)
+    await twins.here.settle_events([Settlement(first, "the broker is away", wait=0, counts=False)])
+    (again,) = await lease(twins.there)
+    assert (again.attempts, again.error) == (1, "the broker is away")
+    assert again.lease != first.lease
+
+
 async def test_a_held_event_is_due_once_its_saga_is_completed(twins: Twins) -> None:
     saga = await twins.begin("one")
     await saga.record("receipt", held=True)

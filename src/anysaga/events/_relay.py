@@ -6,26 +6,24 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
 
-from anyio import CapacityLimiter, create_task_group, current_time, fail_after
+from anyio import CapacityLimiter, create_task_group
 
 from anysaga._arguments import check_counts, check_seconds
-from anysaga._cancellations import asks_to_end, refusing_strays
 from anysaga._errors import InvalidArgument, StorageClosed
 from anysaga._event_map import BROKER, EventMap, Target, check_map
 from anysaga._hosting import in_own_loop
 from anysaga._outbox import Delivery, Outbox, OutboxLag, Publisher, check_publisher
 from anysaga._retry import Retry
-from anysaga._snapshot import error_in_words
 from anysaga._wiring import GivenContainer, container_of
 from anysaga.abc import Storage
 
 from ._handling import Handling
-from ._lane import Failure, Lane, Results, Send
+from ._lane import Lane, Send
+from ._publishing import BROKER_TIME, Publishing
 
 DEFAULT_RETRY = Retry(attempts=10, delay=1.0, backoff=2.0, max_delay=300.0, jitter=0.1)
 
 _MOST_AT_ONCE = 200
-_BROKER_TIME = 20.0
 _MARGIN = 10.0
 _LONGEST = 7 * 86_400.0
 _THREADS = 40
@@ -36,7 +34,8 @@ class EventRelay:
 
     Run as many relays as you like on one storage, beside the sagas or in processes of their own: an event is leased to
     one of them at a time. What fails comes again as `retry` says, and is a dead letter in the end; until somebody sends
-    it again, or skips it, later events of its saga to the same destination wait. None of that touches the saga.
+    it again, or skips it, later events of its saga to the same destination wait. None of that touches the saga. A
+    broker that is away is waited for, and that counts against no event.
 
     `events` says which handlers there are, `publisher` sends what goes to the broker; without one, that is left to
     another relay. `container` makes handlers, in a scope of their own for each event.
@@ -116,13 +115,16 @@ class EventRelay:
     async def deliver_due(self) -> int:
         """Try everything that is due once, and return how many deliveries that were. For jobs, tests and shutdowns.
 
-        Raises `StorageError`.
+        A broker that is away is asked once, and what it was to get is not counted. Raises `StorageError`.
         """
         lanes, delivered, found = self._lanes(), 0, True
         while found:
             found = False
-            for lane in lanes:
-                number = await lane.round()
+            for lane in tuple(lanes):
+                number = await lane.deliver()
+                if number is None:
+                    lanes.remove(lane)
+                    continue
                 delivered += number
                 found = found or number > 0
         return delivered
@@ -153,7 +155,9 @@ class EventRelay:
             handling = Handling(target, self._container, self._handler_timeout, limit, threads)
             lanes.append(self._lane(destination, handling.handle_all, self._max_concurrent, lease))
         if self._publisher is not None:
-            lanes.append(self._lane(BROKER, partial(_publish, self._publisher), _MOST_AT_ONCE, _BROKER_TIME + _MARGIN))
+            lanes.append(
+                self._lane(BROKER, Publishing(self._publisher).publish_all, _MOST_AT_ONCE, BROKER_TIME + _MARGIN)
+            )
         return lanes
 
     def _lane(self, destination: str, send: Send, batch: int, lease: float) -> Lane:
@@ -187,17 +191,3 @@ async def _serve(lane: Lane, closed: list[StorageClosed], stop: Callable[[], Non
 def _wake(lanes: Sequence[Lane]) -> None:
     for lane in lanes:
         lane.wake()
-
-
-async def _publish(publisher: Publisher, deliveries: Sequence[Delivery], results: Results, until: float) -> None:
-    if current_time() > until - _BROKER_TIME:
-        return
-    try:
-        with refusing_strays("the publisher"), fail_after(_BROKER_TIME):
-            answers = await publisher.publish([delivery.message for delivery in deliveries])
-        for delivery, answer in zip(deliveries, answers, strict=True):
-            results[delivery] = None if answer is None else Failure(answer, error_in_words(answer))
-    except BaseException as error:  # noqa: ASYNC103 - it says that none of them is known to have arrived
-        if asks_to_end(error):
-            raise
-        results.update((delivery, Failure(error, error_in_words(error))) for delivery in deliveries)

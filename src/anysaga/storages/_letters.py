@@ -85,6 +85,7 @@ class Letters:
                 self._remove(letter)
                 continue
             letter.error = each.error
+            letter.attempts -= not each.counts
             letter.dead = each.wait is None
             letter.due_at = now + microseconds(each.wait or 0.0)
 

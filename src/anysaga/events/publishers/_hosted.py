@@ -77,7 +77,7 @@ class HostedPublisher(Publisher, Generic[_Client]):
         self._is_closed = False
 
     async def publish(self, messages: Sequence[Message], /) -> Answers:
-        """See `Publisher.publish`. Raises `PublishFailed` if there is no connection, or after `aclose`."""
+        """See `Publisher.publish`. Raises `PublishFailed` without a connection or any answer, and after `aclose`."""
         self._check_open()
         parcels, answers = packed(messages, self._address, self._broker)
         if parcels:
@@ -119,6 +119,8 @@ class HostedPublisher(Publisher, Generic[_Client]):
             for task in late:
                 task.cancel()
             await asyncio.wait(late, timeout=_A_MOMENT)
+        if not said:
+            raise PublishFailed(self._broker, "", no_answer(self._timeout))
         return {parcel.index: self._answer(parcel, said) for parcel in parcels}
 
     def _answer(self, parcel: Parcel, said: Said) -> Exception | None:

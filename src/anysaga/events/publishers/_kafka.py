@@ -72,7 +72,7 @@ class KafkaPublisher(Publisher):
         self._working_courier()
 
     async def publish(self, messages: Sequence[Message], /) -> Answers:
-        """See `Publisher.publish`. Raises `PublishFailed` after `aclose`."""
+        """See `Publisher.publish`. Raises `PublishFailed` if there is no connection, or after `aclose`."""
         courier = self._working_courier()
         parcels, answers = packed(messages, self._topic, self._broker)
         if not parcels:
@@ -82,6 +82,8 @@ class KafkaPublisher(Publisher):
         with anyio.move_on_after(self._timeout):
             await batch.complete.wait()
         courier.heed(batch)
+        if courier.is_cut_off:
+            raise PublishFailed(self._broker, "", no_answer(self._timeout) + courier.trouble)
         for place, parcel in enumerate(parcels):
             if place not in batch.said:
                 answers[parcel.index] = self._failed(parcel, no_answer(self._timeout) + courier.trouble, None)
@@ -135,6 +137,7 @@ class _Courier:
         except (KafkaException, TypeError, ValueError) as error:
             raise InvalidArgument("config", sorted(config), reason(error)) from error
         self.is_broken = False
+        self.is_cut_off = False
         self.trouble = ""
         self._news = threading.Event()
         self._is_ending = False
@@ -159,6 +162,8 @@ class _Courier:
     def heed(self, batch: _Batch) -> None:
         """Learn about this producer from what was said of a batch."""
         errors = [error for error in batch.said.values() if error]
+        if not all(map(_is_local, batch.said.values())):
+            self.is_cut_off = False
         if batch.said and not errors:
             self.trouble = ""
         self.is_broken = self.is_broken or any(_is_fatal(error) for error in errors)
@@ -187,7 +192,9 @@ class _Courier:
 
     def _on_error(self, error: KafkaError) -> None:
         _log.warning("Kafka: %s", error.str())
-        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # which follows the error that says why
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # which follows the error that says why
+            self.is_cut_off = True
+        else:
             self.trouble = f" ({error.str()})"
         self.is_broken = self.is_broken or _is_fatal(KafkaException(error))
 
@@ -195,6 +202,12 @@ class _Courier:
 def _is_fatal(error: Exception) -> bool:
     said = error.args[0] if isinstance(error, KafkaException) else None
     return isinstance(said, KafkaError) and (said.fatal() or said.code() == KafkaError._FATAL)
+
+
+def _is_local(error: Exception | None) -> bool:
+    """Whether it is something that librdkafka knows without a broker."""
+    said = error.args[0] if isinstance(error, KafkaException) else error
+    return said is not None and (not isinstance(said, KafkaError) or said.code() < 0)
 
 
 def _why(error: Exception, trouble: str) -> str:

@@ -36,7 +36,14 @@ class OutboxRows:
         leased = (*key, table.c.lease == b("b_lease"))
         self._delivered = Prepared(sa.delete(table).where(*leased))
         self._failed = Prepared(
-            sa.update(table).where(*leased).values(due_at=b("b_due"), state=b("b_state"), error=b("b_error"))
+            sa.update(table)
+            .where(*leased)
+            .values(
+                due_at=b("b_due"),
+                state=b("b_state"),
+                error=b("b_error"),
+                attempts=table.c.attempts - b("b_uncounted", type_=sa.BigInteger),
+            )
         )
         is_dead = (*key, table.c.state == DEAD)
         self._revive = sa.update(table).where(*is_dead).values(state=WAITING, attempts=0, due_at=b("b_now"))
@@ -85,7 +92,8 @@ class OutboxRows:
                 delivered.append(values)
                 continue
             state, wait = (DEAD, 0.0) if each.wait is None else (WAITING, each.wait)
-            failed.append({**values, "b_state": state, "b_due": now + microseconds(wait), "b_error": each.error})
+            what = {"b_state": state, "b_error": each.error, "b_uncounted": int(not each.counts)}
+            failed.append({**values, **what, "b_due": now + microseconds(wait)})
         run_together(
             connection, (self._delivered, sorted(delivered, key=_order)), (self._failed, sorted(failed, key=_order))
         )

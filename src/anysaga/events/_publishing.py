@@ -1,0 +1,68 @@
+"""Handing messages to a publisher."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from anyio import current_time, fail_after
+from attrs import define
+
+from anysaga._cancellations import asks_to_end, refusing_strays
+from anysaga._outbox import Delivery, Publisher
+from anysaga._snapshot import error_in_words
+
+from ._lane import DestinationAway, Failure, Results
+
+BROKER_TIME = 20.0
+"""Seconds that a publisher may take."""
+
+_SILENT_TRIES = 7
+"""A batch, its halves, and their halves: if nothing is known of any of them, it is not for one of their messages."""
+
+
+@define(eq=False, repr=False)
+class Publishing:
+    """Sends batches, and finds out what a publisher that raises minds: some of the messages, or all there is.
+
+    Halves of a batch that it raised for are tried on their own, and so on, while it answers for others. If it answers
+    for none, nothing is held against the messages.
+    """
+
+    publisher: Publisher
+
+    async def publish_all(self, deliveries: Sequence[Delivery], results: Results, until: float) -> None:
+        """Send deliveries, as far as there is time. Raises `DestinationAway` if nothing is known of any of them."""
+        alone: Results = {}
+        failure, failures = None, 0
+        batches = deque([deliveries])
+        while batches and current_time() <= until - BROKER_TIME:
+            batch = batches.popleft()
+            failed = await self._publish(batch, results)
+            if failed is None:
+                continue
+            failure, failures = failed, failures + 1
+            if failures == _SILENT_TRIES and not results:
+                break
+            if len(batch) == 1:
+                alone[batch[0]] = failed
+            else:
+                middle = len(batch) // 2
+                batches.extend((batch[:middle], batch[middle:]))
+        if results:
+            results.update(alone)
+        elif failure is not None:
+            raise DestinationAway(failure)
+
+    async def _publish(self, deliveries: Sequence[Delivery], results: Results) -> Failure | None:
+        """Enter what the publisher answers. Returns why it raised, if it did."""
+        try:
+            with refusing_strays("the publisher"), fail_after(BROKER_TIME):
+                answers = await self.publisher.publish([delivery.message for delivery in deliveries])
+            said = [None if answer is None else Failure(answer, error_in_words(answer)) for answer in answers]
+            results.update(list(zip(deliveries, said, strict=True)))
+        except BaseException as error:  # noqa: ASYNC103 - it says that nothing is known of any of them
+            if asks_to_end(error):
+                raise
+            return Failure(error, error_in_words(error))
+        return None
