@@ -229,6 +229,16 @@ async def test_a_broker_that_is_away_is_not_asked_for_each_message(storage: Stor
     assert [len(batch) for batch in broker.asked] == [16, 8, 8, 4, 4, 4, 4]
 
 
+async def test_delivering_what_is_due_ends_though_each_event_brings_another(storage: Storage) -> None:
+    class Endless(Broker):
+        async def publish(self, messages: Sequence[Message], /) -> Sequence[Exception | None]:
+            await run(storage, f"{messages[0].saga_id}+")
+            return await super().publish(messages)
+
+    await run(storage, "a")
+    assert await EventRelay(storage, publisher=Endless(), retry=Retry(attempts=3)).deliver_due() == 3
+
+
 async def test_new_events_do_not_hurry_a_broker_that_is_away(storage: Storage) -> None:
     broker = Broker()
     broker.down = ConnectionError("nobody there")

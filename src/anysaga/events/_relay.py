@@ -115,10 +115,12 @@ class EventRelay:
     async def deliver_due(self) -> int:
         """Try everything that is due once, and return how many deliveries that were. For jobs, tests and shutdowns.
 
-        A broker that is away is asked once, and what it was to get is not counted. Raises `StorageError`.
+        It ends also if new events come faster than they are delivered: it tries as often as what waited at first may be
+        tried. A broker that is away is asked once, and what it was to get is not counted. Raises `StorageError`.
         """
         lanes, delivered, found = self._lanes(), 0, True
-        while found:
+        most = (await self._outbox.outbox_lag()).waiting * self._retry.attempts
+        while found and delivered < most:
             found = False
             for lane in tuple(lanes):
                 number = await lane.deliver()
