@@ -25,6 +25,10 @@ class Reserve(Step[Order]):
     async def compensate(self, order: Order) -> None: ...
 
 
+class OrderSaga(Saga[Order]):
+    steps = [Reserve]
+
+
 def declare(step: object) -> None:
     Saga[Order](name="order", steps=[step])  # type: ignore[list-item]  # what is checked
 
@@ -189,6 +193,15 @@ def test_events_as_in_python_cqrs_are_refused_since_nobody_would_ever_hear_of_th
     (problem,) = problems_of(Records)
     assert "it has a property `events`" in problem
     assert "`current_step().record(event)`" in problem
+
+
+@pytest.mark.parametrize("name", ["count", "delay", "backoff"])
+def test_retries_as_in_python_cqrs_are_refused_since_nobody_would_ever_look_at_them(name: str) -> None:
+    wanted = rf"`compensation_retry_{name}` is of python-cqrs: write `compensate_retry = Retry\(attempts=3"
+    with pytest.raises(DefinitionError, match=rf"step 'Reserve': {wanted}"):
+        declare(type("Reserve", (Reserve,), {f"compensation_retry_{name}": 5}))
+    with pytest.raises(DefinitionError, match=wanted):
+        type("Undoing", (OrderSaga,), {f"compensation_retry_{name}": 5})
 
 
 def test_a_step_may_have_events_that_are_given_to_it() -> None:

@@ -129,9 +129,10 @@ def strange(given: object) -> Any:
         (lambda: Retry(on=strange(bind_later)), "on", "or a function of the error"),
         (lambda: run_saga(OrderSaga, Order(), backend="curio"), "backend", 'give "asyncio" or "trio"'),
         (lambda: run_worker([OrderSaga], storage=MemoryStorage(), backend=strange(5)), "backend", "give"),
+        (lambda: run_worker([OrderSaga], storage=strange(None)), "storage", "give the Storage that has the sagas"),
         (lambda: BlockingRunner(backend="uvloop"), "backend", 'give "asyncio" or "trio"'),
     ],
-    ids=[str(number) for number in range(1, 28)],
+    ids=[str(number) for number in range(1, 29)],
 )
 def test_it_is_refused_where_it_is_given(give: Callable[[], object], name: str, words: str) -> None:
     with pytest.raises(InvalidArgument) as caught:

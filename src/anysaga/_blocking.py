@@ -92,12 +92,14 @@ def run_worker(
     parameters are those of `SagaWorker`. Returns once the worker has drained, so that the script ends with status 0.
     A store that does not answer yet is waited for; one that cannot work is refused (`StorageRefused`).
 
-    Raises `BlockingCallInLoop` inside a running event loop.
+    Raises `BlockingCallInLoop` inside a running event loop, and `InvalidArgument` without a storage.
 
         run_worker([OrderSaga], storage="postgresql+psycopg://orders@db/orders", container=services)
     """
     _refuse_in_loop("run_worker()")
     check_backend(backend)
+    if storage is None:  # a setting that is missing, say: in a new store in memory nothing would ever come
+        raise InvalidArgument("storage", storage, "give the Storage that has the sagas, or its address")
 
     async def main() -> None:
         opened = _storage_of(storage)

@@ -45,6 +45,17 @@ def leftover_problems(kind: type[Step[Any, Any]]) -> Iterator[str]:
             "it has a property `events`, as with python-cqrs, which nobody reads here: call "
             "`current_step().record(event)` in `act` (give the property another name if it is something else)"
         )
+    yield from retry_leftovers(kind)
+
+
+def retry_leftovers(kind: type) -> Iterator[str]:
+    """The retries of python-cqrs, on a step class or on that of a saga: they would be passed over without a word."""
+    left = [name for name in ("count", "delay", "backoff") if hasattr(kind, f"compensation_retry_{name}")]
+    if left:
+        yield (
+            f"`compensation_retry_{left[0]}` is of python-cqrs: write `compensate_retry = Retry(attempts=3, delay=1.0, "
+            "backoff=2.0)`"
+        )
 
 
 def _names_in(kind: type, method: str) -> tuple[str, ...]:

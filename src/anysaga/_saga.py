@@ -16,6 +16,7 @@ from anysaga._errors import InvalidArgument
 from anysaga._event_map import EventMap
 from anysaga._generics import arguments_of
 from anysaga._ids import identity_of
+from anysaga._methods import retry_leftovers
 from anysaga._middleware import Middleware, checked_middlewares
 from anysaga._results import SagaResult
 from anysaga._retry import Retry
@@ -269,6 +270,7 @@ def _misuses(source: Any, kind: type) -> Iterator[str]:
     for name in ("storage", "container"):
         if getattr(kind, name) is not getattr(Saga, name):
             yield f"a class has no `{name}`: give it where the saga is made, as in `{kind.__name__}({name}=...)`"
+    yield from retry_leftovers(kind)
     if source is not kind and "_storage" not in vars(source):
         yield "its `__init__` leaves out that of Saga: have it call `super().__init__(storage=..., container=...)`"
 
