@@ -15,7 +15,7 @@ from anysaga._records import LIVE_STATES, Claim, NewSaga, SagaRecord, SagaState,
 from anysaga.abc import CircuitRecord, CircuitStore, Delivery, Outbox, OutboxLag, Settlement, Storage
 from anysaga.storages._clock import Clock, HostClock, microseconds
 from anysaga.storages._shelf import Incarnation, Shelf
-from anysaga.storages.rules import purgeable
+from anysaga.storages.rules import names_of, purgeable, states_of
 
 
 class MemoryStorage(Storage, CircuitStore, Outbox):
@@ -133,7 +133,7 @@ class MemoryStorage(Storage, CircuitStore, Outbox):
         after: str = "",
     ) -> list[SagaSummary]:
         await self._enter()
-        wanted, chosen = frozenset(names), frozenset(states)
+        wanted, chosen = names_of(names), states_of(states)
         with self._shelf as shelf:
             found = (
                 saga_id

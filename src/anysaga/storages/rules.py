@@ -143,7 +143,7 @@ def listed(
     sagas: Iterable[SagaRecord], names: Iterable[str], states: Iterable[SagaState], limit: int, after: str
 ) -> list[SagaSummary]:
     """Up to `limit` summaries in the order of their ids, which come after `after`; no name or no state means any."""
-    wanted, chosen = frozenset(names), frozenset(states)
+    wanted, chosen = names_of(names), states_of(states)
     found = [
         saga.summary
         for saga in sagas
@@ -165,9 +165,25 @@ def forgettable(sagas: Iterable[SagaRecord], before: int, states: Iterable[SagaS
     return [summary.saga_id for summary in over[:limit]]
 
 
+def names_of(names: Iterable[str]) -> frozenset[str]:
+    """The names of sagas to look for. Raises `InvalidArgument` for one name in the place of several."""
+    if isinstance(names, str):
+        raise InvalidArgument("names", names, "give a list of names")
+    return frozenset(names)
+
+
+def states_of(states: Iterable[SagaState]) -> frozenset[SagaState]:
+    """The states that are meant, also where their names are given. Raises `InvalidArgument` for anything else."""
+    try:
+        return frozenset(map(SagaState, states))  # of one text the letters, none of which is a state
+    except (TypeError, ValueError) as error:
+        advice = f"give a list of states, such as [SagaState.PARKED]: there are {', '.join(SagaState)}"
+        raise InvalidArgument("states", states, advice) from error
+
+
 def purgeable(states: Iterable[SagaState]) -> frozenset[SagaState]:
     """The states to purge. Raises `InvalidArgument` if one of them says that the saga is still needed."""
-    chosen = frozenset(states)
+    chosen = states_of(states)
     needed = sorted(state for state in chosen if state is SagaState.PARKED or not state.is_end)
     if needed:
         raise InvalidArgument("states", needed, "only sagas that are over can be forgotten, not live or parked ones")

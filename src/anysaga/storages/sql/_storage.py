@@ -16,7 +16,7 @@ from anysaga._records import LIVE_STATES, Claim, NewSaga, SagaRecord, SagaState,
 from anysaga.abc import CircuitRecord, CircuitStore, Delivery, Outbox, OutboxLag, Settlement, Storage
 from anysaga.storages._clock import Clock, HostClock
 from anysaga.storages._lease import Basket
-from anysaga.storages.rules import purgeable
+from anysaga.storages.rules import names_of, purgeable, states_of
 from anysaga.storages.sql._address import engine_of
 from anysaga.storages.sql._core import Core, Taking
 from anysaga.storages.sql._database import Database
@@ -143,7 +143,7 @@ class SQLAlchemyStorage(Storage, CircuitStore, Outbox):
         limit: int = 100,
         after: str = "",
     ) -> list[SagaSummary]:
-        operations, wanted, chosen = self._core.operations, frozenset(names), frozenset(states)
+        operations, wanted, chosen = self._core.operations, names_of(names), states_of(states)
         return await self._core.reader.hop(
             partial(self._core.read, lambda connection: operations.find(connection, wanted, chosen, limit, after))
         )

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from anysaga._errors import InvalidArgument
 from anysaga._records import EntryKind, SagaState
 from anysaga.abc import Storage
 from anysaga.testing._storage._harness import StorageHarness, created, entry, write
@@ -32,6 +37,16 @@ class ReadingLaws(StorageHarness):
                 assert len(page) <= 4
                 found += [summary.saga_id for summary in page]
             assert found == expected
+
+    async def test_find_takes_states_by_their_names_and_refuses_what_is_no_list(self, storage: Storage) -> None:
+        """One text in the place of a list would be taken for its letters, and nothing be found."""
+        await created(storage, "a")
+        by_name: Any = ["RUNNING"]
+        assert [summary.saga_id for summary in await storage.find(states=by_name)] == ["a"]
+        wrong: list[dict[str, Any]] = [{"states": "RUNNING"}, {"states": ["DONE"]}, {"states": 1}, {"names": "order"}]
+        for options in wrong:
+            with pytest.raises(InvalidArgument, match="give a list of"):
+                await storage.find(**options)
 
     async def test_find_by_name_and_state(self, storage: Storage) -> None:
         """Names and states narrow the list, each alone and together; several of a kind widen it."""
