@@ -25,6 +25,7 @@ from tree_logs import (
     PROBED_A,
     RETRIED_A,
     RETRIED_B,
+    RETRIED_C,
     A,
     B,
     C,
@@ -280,16 +281,38 @@ class TestPrimaryThatCannotBeUndone:
         assert after(tree, *log, fence=2).startswith("undo 1/primary #2")
         assert after(tree, *log, undo_started("1/primary", 2, 2), undone("1/primary"), fence=2) == "act 1/fallback #1"
 
-    def test_a_person_may_send_the_saga_back_instead(self) -> None:
-        tree, log = tree_of(A, Fallback(B, C)), [each_at("2/primary", entry) for entry in self.log]
+    @pytest.mark.parametrize("goes_on", [False, True], ids=["park", "continue"])
+    def test_a_person_may_send_the_saga_back_instead_and_its_undo_is_tried_again(self, *, goes_on: bool) -> None:
+        tree = tree_of(A, Fallback(B, C), goes_on=goes_on)
+        log = [*finished("1"), *(each_at("2/primary", entry) for entry in self.log), parked("2/primary"), back()]
 
-        assert after(tree, *finished("1"), *log, parked("2/primary"), back(), fence=2) == "park 2/primary"
+        assert after(tree, *log, fence=2) == "undo 2/primary #2 UNKNOWN"
+        log += [undo_started("2/primary", 2, 2), undone("2/primary")]
+        assert after(tree, *log, fence=2) == "undo 1 #1 DONE"
 
 
 def each_at(path: str, entry: Entry) -> Entry:
     """The same entry about another primary."""
     caught = path if entry.caught else None
     return Entry(entry.kind, path, entry.attempt, error=entry.error, wait=entry.wait, caught=caught, fence=entry.fence)
+
+
+class TestRetryByAPerson:
+    """All attempts are allowed anew, in every branch: the log names only the one that was reported."""
+
+    def test_all_undos_that_failed_are_tried_again(self) -> None:
+        log = [started("1/1"), started("1/2"), *(done(path) for path in ("1/1", "1/2")), back()]
+        log += [undo_started("1/1"), undo_started("1/2"), undo_failed("1/1", None), undo_failed("1/2", None)]
+        tree = tree_of(Parallel(A, B))
+
+        assert branches(tree, *log, parked("1/2"), retried("1/2"), fence=2) == ["undo 1/1 #2 DONE", "undo 1/2 #2 DONE"]
+
+    def test_all_acts_that_failed_after_a_pivot_are_tried_again(self) -> None:
+        log = [*finished("1"), started("2/1"), started("2/2"), started("2/3"), done("2/3")]
+        log += [failed("2/1"), failed("2/2"), parked("2/1"), retried("2/1")]
+        tree = tree_of(PIVOT_P, Parallel(RETRIED_A, RETRIED_B, RETRIED_C))
+
+        assert branches(tree, *log, fence=2) == ["act 2/1 #2", "act 2/2 #2", "-"]
 
 
 class TestNestedFallbacks:

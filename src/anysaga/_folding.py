@@ -119,7 +119,9 @@ def _settle(progress: Progress, entry: Entry) -> None:
 
 
 def _back(progress: Progress, entry: Entry) -> None:
-    progress.parked = None
+    if progress.parked is not None:  # so a person sends it back, who wants undone what could not be
+        progress.parked = None
+        _forgive_undos(progress)
     progress.back[entry.path] = entry.error or ""
     progress.undo_position = _top(progress)
     for path, leaf in progress.open.items():
@@ -199,11 +201,19 @@ def _retried(progress: Progress, entry: Entry) -> None:
     progress.parked = None
     if not entry.path:
         return
-    step = progress.of(entry.path)
-    step.forgiven = step.attempts
-    step.wait = 0.0
-    for path in [*reversed(progress.given_up), entry.path]:
-        _forgive_undo(progress, path)
+    for path, step in progress.steps.items():
+        # After a pivot branches of a Parallel wait for a person each for itself, and one path is in the log.
+        waits = progress.pivot is not None and step.outcome is not Outcome.DONE and step.caught is None
+        if waits or path == entry.path:
+            step.forgiven = step.attempts
+            step.wait = 0.0
+    _forgive_undos(progress)
+
+
+def _forgive_undos(progress: Progress) -> None:
+    for path, step in progress.steps.items():
+        if step.undo_attempts and not step.undone:
+            _forgive_undo(progress, path)
 
 
 def _forgive_undo(progress: Progress, path: str) -> None:

@@ -99,6 +99,7 @@ OUTCOME_KINDS = frozenset(
         EntryKind.NOT_DONE,
         EntryKind.UNKNOWN,
         EntryKind.PROBED,
+        EntryKind.BACK,
         EntryKind.UNDONE,
         EntryKind.UNDO_FAILED,
         EntryKind.RESOLVED,

@@ -284,6 +284,14 @@ async def test_a_saga_that_kills_its_workers_is_parked() -> None:
     assert "killing its workers" in (result.reason or "")
 
 
+async def test_a_person_can_have_it_undone() -> None:
+    """Its claims are counted anew: else it would be parked again before anything is undone."""
+    storage = await with_dead_claims(10)
+    await recover_saga(TourSaga, "t", storage=storage)
+    await compensate("t", storage=storage)
+    assert (await recover_saga(TourSaga, "t", storage=storage)).state is SagaState.COMPENSATED
+
+
 async def test_the_tenth_claim_without_an_outcome_still_drives_it() -> None:
     storage = await with_dead_claims(9)
     assert (await recover_saga(TourSaga, "t", storage=storage)).state is SagaState.COMPLETED
