@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from journeys import AT_ONCE, Deed, Journey, Leg, WatchedStorage, kinds_of, saga_of
 
-from anysaga import SagaState, SagaTransaction, StorageUnavailable, checkpoint, recover_saga
+from anysaga import MemoryStorage, SagaState, SagaTransaction, StorageUnavailable, checkpoint, recover_saga
+from anysaga._journal import Journal
+from anysaga._progress import Progress
+from anysaga.abc import EntryKind, NewSaga, StoredEvent
 
 pytestmark = pytest.mark.anyio
 
@@ -82,3 +85,18 @@ async def test_an_abort_that_the_store_does_not_keep_undoes_nothing_and_gives_th
         with pytest.raises(StorageUnavailable):
             await transaction.abort()
     assert ((await storage.load("j")).summary.owner, did) == (None, ["act a"])
+
+
+async def test_an_end_that_is_left_to_the_store_frees_the_events_that_waited_for_it(did: list[str]) -> None:
+    """A task that is torn out while it waits for its turn to write has noted the end, and nobody else writes it."""
+    storage = MemoryStorage()
+    claim = await storage.create(NewSaga("j", "journey", 1, "[]", "", "{}", SagaState.RUNNING))
+    progress = Progress(saga_of(storage, Leg("a", did)).definition, base="{}", current="{}", fence=1)
+    journal = Journal(storage, progress, "j", claim=claim)
+    event = StoredEvent("j/1/act/1", "Arrived", "{}", "journey", "a", ("broker",), held=True)
+    journal.note(EntryKind.STARTED, "1", attempt=1)
+    journal.note(EntryKind.DONE, "1", attempt=1, events=(event,))
+    journal.note(EntryKind.COMPLETED)
+    journal.drop()
+    (delivery,) = await storage.lease_events("broker", 10, 30.0)
+    assert delivery.message.id == event.id

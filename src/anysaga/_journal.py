@@ -153,8 +153,9 @@ class Journal:
         if self.closed or not self.pending:
             self.storage.defer(self._unreleased or self.claim)
         else:
-            state = self.progress.state
-            self.storage.defer(Write(self.saga_id, self.progress.fence, tuple(self.pending), state, release=True))
+            entries, state = tuple(self.pending), self.progress.state
+            fence, held = self.progress.fence, self.holds_events
+            self.storage.defer(Write(self.saga_id, fence, entries, state, release=True, held=held))
         self.closed = True
 
     async def _wait_for_turn(self) -> None:
