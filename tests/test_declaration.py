@@ -148,6 +148,9 @@ class TestSteps:
         assert problems_of(Idle) == ("step 'Idle': it does not define `act`",)
 
 
+NO_NAMES = ["x" * 201, 17, "a\0b", "a\ud800b", "a\nb"]
+
+
 class TestNames:
     """Names are the keys of the log for people: explicit, or that of the class."""
 
@@ -176,15 +179,15 @@ class TestNames:
 
         assert [leaf.name for leaf in definition.leaves] == ["one", "two"]
 
-    @pytest.mark.parametrize("name", ["x" * 201, 17])
-    def test_a_step_name_is_a_text_of_at_most_200_characters(self, name: object) -> None:
+    @pytest.mark.parametrize("name", NO_NAMES)
+    def test_a_step_name_is_a_text_that_stores_keep(self, name: object) -> None:
         (problem,) = problems_of(with_(Reserve, name=name))
 
-        assert problem.endswith("its name must be a text of at most 200 characters")
+        assert problem.endswith("its name must be a text of at most 200 printable characters")
 
-    @pytest.mark.parametrize("name", ["x" * 201, 17])
-    def test_a_saga_name_is_a_text_of_at_most_200_characters(self, name: object) -> None:
-        assert problems_of(Reserve, name=name) == ("its name must be a text of 1 to 200 characters",)
+    @pytest.mark.parametrize("name", NO_NAMES)
+    def test_a_saga_name_is_a_text_that_stores_keep(self, name: object) -> None:
+        assert problems_of(Reserve, name=name) == ("its name must be a text of 1 to 200 printable characters",)
 
     def test_200_characters_are_allowed(self) -> None:
         assert len(declare(with_(Reserve, name="x" * 200), name="y" * 200).leaves[0].name) == 200
@@ -432,7 +435,7 @@ class TestSubclasses:
                 steps = [Forgetful]
 
 
-SPANS = [0, -1.0, math.nan, math.inf, "5", True]
+SPANS = [0, -1.0, math.nan, math.inf, 1e10, 10**400, "5", True]
 
 
 class TestValues:
@@ -442,13 +445,13 @@ class TestValues:
     @pytest.mark.parametrize("name", ["timeout", "grace"])
     def test_a_span_of_a_saga_is_a_positive_number_of_seconds(self, name: str, value: object) -> None:
         assert problems_of(Reserve, **{name: value}) == (
-            f"{name}={value!r} must be a number of seconds greater than 0",
+            f"{name}={value!r} must be a number of seconds greater than 0, up to 1e+09",
         )
 
     @pytest.mark.parametrize("value", SPANS)
     def test_the_timeout_of_a_step_is_a_positive_number_of_seconds(self, value: object) -> None:
         assert problems_of(with_(Reserve, timeout=value)) == (
-            f"step 'Reserve': timeout={value!r} must be a number of seconds greater than 0",
+            f"step 'Reserve': timeout={value!r} must be a number of seconds greater than 0, up to 1e+09",
         )
 
     @pytest.mark.parametrize("value", [3, Retry, "twice", [Retry()]])
@@ -466,6 +469,11 @@ class TestValues:
     @pytest.mark.parametrize("value", [0, -1, 1.0, "1", True, None])
     def test_a_version_is_a_whole_number_from_1(self, value: object) -> None:
         assert problems_of(Reserve, version=value) == (f"version={value!r} must be a whole number, 1 or more",)
+
+    def test_a_version_fits_into_64_bits(self) -> None:
+        assert declare(Reserve, version=2**63 - 1).version == 2**63 - 1
+        (problem,) = problems_of(Reserve, version=2**63)
+        assert problem.endswith("is more than a store can keep: give at most 9223372036854775807")
 
     @pytest.mark.parametrize("value", ["stop", "", None, True])
     def test_on_undo_failure_is_one_of_two_words(self, value: object) -> None:

@@ -33,7 +33,7 @@ class TestNumbers:
     def test_the_least_value_works(self, name: str, least: float) -> None:
         assert getattr(Retry(**{name: least}), name) == least  # type: ignore[arg-type] # a name from the table
 
-    @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf, "1", None, 1j])
+    @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf, 1e10, 10**400, "1", None, 1j])
     def test_what_is_no_finite_number_is_refused(self, name: str, least: float, wrong: object) -> None:
         with pytest.raises(InvalidArgument, match=f"{name}=.* give a finite number of {least} or more"):
             Retry(**{name: wrong})  # type: ignore[arg-type] # what is refused
@@ -103,6 +103,11 @@ def test_jitter_adds_a_share(delay: float, attempt: int) -> None:
     plain = Retry(delay=delay).wait_after(attempt)
 
     assert plain <= Retry(delay=delay, jitter=0.1).wait_after(attempt) <= plain * 1.1
+
+
+def test_a_wait_ends_at_a_moment_that_stores_keep() -> None:
+    """However large the numbers, and they are allowed: else the failure of a step could not be recorded."""
+    assert Retry(delay=1e9, max_delay=1e9, jitter=1e9).wait_after(9) <= 1e9
 
 
 def test_jitter_spreads() -> None:

@@ -8,11 +8,17 @@ from typing import TypeGuard
 import anyio
 
 from anysaga._errors import InvalidArgument
+from anysaga._records import MAX_NAME
 
 
 def is_number(value: object) -> TypeGuard[float]:
     """Whether this is a number, and no truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_name(value: object) -> TypeGuard[str]:
+    """Whether this is a text that every store can keep as the name of something."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable()
 
 
 def check_seconds(**spans: float) -> None:

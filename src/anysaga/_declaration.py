@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from attrs import frozen
 
-from anysaga._arguments import is_number
+from anysaga._arguments import is_name, is_number
 from anysaga._compilation import (
     Compiler,
     is_step,
@@ -24,7 +23,7 @@ from anysaga._event_map import EventMap
 from anysaga._generics import arguments_of, is_open
 from anysaga._guard import Breaker
 from anysaga._methods import leftover_problems, method_problems
-from anysaga._records import MAX_NAME
+from anysaga._records import MAX_NAME, MAX_SECONDS, MAX_VERSION
 from anysaga._retry import Retry
 from anysaga._snapshot import Codec, codec_for, has_fields
 from anysaga._step import Step, defines, step_type
@@ -89,10 +88,12 @@ def compile_saga(declared: Declaration) -> Definition:
 def _saga_problems(declared: Declaration) -> Iterator[str]:
     if not declared.steps:
         yield "it has no steps: list its step classes in `steps`"
-    if not isinstance(declared.name, str) or not 0 < len(declared.name) <= MAX_NAME:
-        yield f"its name must be a text of 1 to {MAX_NAME} characters"
+    if not is_name(declared.name):
+        yield f"its name must be a text of 1 to {MAX_NAME} printable characters"
     if type(declared.version) is not int or declared.version < 1:
         yield f"version={declared.version!r} must be a whole number, 1 or more"
+    elif declared.version > MAX_VERSION:
+        yield f"version={declared.version!r} is more than a store can keep: give at most {MAX_VERSION}"
     yield from _span_problems("timeout", declared.timeout)
     yield from _span_problems("grace", declared.grace)
     yield from _retry_problems("compensate_retry", declared.compensate_retry)
@@ -158,8 +159,8 @@ def _step_problems(steps: Sequence[object]) -> Iterator[str]:
 
 def _single_step_problems(step: Any) -> Iterator[str]:
     kind = step_type(step)
-    if not isinstance(step.name, str) or len(step_name(step)) > MAX_NAME:
-        yield f"its name must be a text of at most {MAX_NAME} characters"
+    if not isinstance(step.name, str) or not is_name(step_name(step)):
+        yield f"its name must be a text of at most {MAX_NAME} printable characters"
     if not defines(kind, "act"):
         yield "it does not define `act`"
     yield from method_problems(kind)
@@ -273,8 +274,8 @@ def _accepts(wanted: Any, context_type: Any) -> bool:
 def _span_problems(name: str, value: object) -> Iterator[str]:
     if value is None:
         return
-    if not is_number(value) or not math.isfinite(value) or value <= 0:
-        yield f"{name}={value!r} must be a number of seconds greater than 0"
+    if not is_number(value) or not 0 < value <= MAX_SECONDS:
+        yield f"{name}={value!r} must be a number of seconds greater than 0, up to {MAX_SECONDS:g}"
 
 
 def _retry_problems(name: str, value: object) -> Iterator[str]:

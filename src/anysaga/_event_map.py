@@ -9,6 +9,7 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 from attrs import define, frozen
 
+from anysaga._arguments import is_name
 from anysaga._errors import InvalidArgument, NotStorable
 from anysaga._records import MAX_DESTINATION, MAX_NAME
 from anysaga._signatures import has_yield, takes
@@ -176,8 +177,8 @@ def _binding(event: type, name: str | None, *, is_published: bool) -> Binding:
     if not isinstance(event, type):
         raise InvalidArgument("event", event, "give an attrs class or a dataclass")
     name = name or event.__name__
-    if not isinstance(name, str) or len(name) > MAX_NAME:
-        raise InvalidArgument("name", name, f"give a text of 1 to {MAX_NAME} characters")
+    if not is_name(name):
+        raise InvalidArgument("name", name, f"give a text of 1 to {MAX_NAME} printable characters")
     if not has_fields(event):
         raise NotStorable(
             f"the event {name}", "it is neither an attrs class nor a dataclass, whose name says what happened"

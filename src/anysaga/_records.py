@@ -26,6 +26,12 @@ MAX_NAME = 200
 MAX_SAGA_ID = 200
 """Characters a saga id may have."""
 
+MAX_VERSION = 2**63 - 1
+"""The largest version of a saga: stores keep it in 64 bits."""
+
+MAX_SECONDS = 10**9
+"""Seconds that a time limit or a wait may have, some thirty years: stores keep the moment when it is over."""
+
 MAX_CONTEXT_BYTES = 256 * 1024
 """Bytes of UTF-8 a stored context or response may have."""
 

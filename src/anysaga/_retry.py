@@ -5,13 +5,13 @@ Ground floor: imports nothing of ours but errors.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable
 
 from attrs import field, frozen
 
 from anysaga._errors import InvalidArgument
+from anysaga._records import MAX_SECONDS
 from anysaga._signatures import is_plain
 
 MAX_BACKOFF = 30.0
@@ -47,8 +47,8 @@ class Retry:
             raise InvalidArgument("attempts", self.attempts, "give a whole number of attempts, 1 or more")
         for name, least in (("delay", 0.0), ("backoff", 1.0), ("max_delay", 0.0), ("jitter", 0.0)):
             value: float = getattr(self, name)
-            if not isinstance(value, int | float) or not math.isfinite(value) or value < least:
-                raise InvalidArgument(name, value, f"give a finite number of {least:g} or more")
+            if not isinstance(value, int | float) or not least <= value <= MAX_SECONDS:
+                raise InvalidArgument(name, value, f"give a finite number of {least:g} or more, up to {MAX_SECONDS:g}")
         if not _is_matcher(self.on):
             raise InvalidArgument("on", self.on, "give an exception type, a tuple of them, or a function of the error")
 
@@ -64,7 +64,8 @@ class Retry:
             wait = min(self.delay * self.backoff ** (attempt - 1), self.max_delay)
         except OverflowError:
             wait = self.max_delay if self.delay else 0.0
-        return wait * (1 + random.uniform(0, self.jitter))  # noqa: S311 - spreads load, guards nothing
+        wait *= 1 + random.uniform(0, self.jitter)  # noqa: S311 - spreads load, guards nothing
+        return min(wait, MAX_SECONDS)
 
 
 def backed_off(poll: float, failures: int) -> float:

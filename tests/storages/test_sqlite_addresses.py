@@ -160,6 +160,8 @@ def test_what_is_no_database_is_refused(address: str) -> None:
         ({"lease": 0}, "lease"),
         ({"lease": float("nan")}, "lease"),
         ({"lease": float("inf")}, "lease"),
+        ({"lease": 1e10}, "lease"),
+        ({"lease": 10**400}, "lease"),
         ({"lease": "30"}, "lease"),
         ({"lease": True}, "lease"),
         ({"busy_timeout": -1}, "busy_timeout"),

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from anysaga._arguments import check_seconds, is_number
 from anysaga._errors import InvalidArgument, StaleFence, StorageError
-from anysaga._records import LIVE_STATES, Claim, NewSaga, SagaRecord, SagaState, SagaSummary, Write
+from anysaga._records import LIVE_STATES, MAX_SECONDS, Claim, NewSaga, SagaRecord, SagaState, SagaSummary, Write
 from anysaga.abc import CircuitRecord, CircuitStore, Delivery, Outbox, OutboxLag, Settlement, Storage
 from anysaga.storages._clock import Clock, HostClock
 from anysaga.storages._lease import Basket
@@ -238,7 +238,7 @@ def _database_of(
 
 def _check(*, lease: float, durability: str, busy_timeout: float) -> None:
     check_seconds(lease=lease)
-    if math.isinf(lease):
+    if lease > MAX_SECONDS:
         raise InvalidArgument("lease", lease, "it is a number of seconds, or the sagas of a dead process stay its own")
     if durability not in ("full", "normal"):
         raise InvalidArgument("durability", durability, "choose 'full' or 'normal'")
