@@ -54,6 +54,7 @@ from anysaga._errors import (
     StorageRefused,
     StorageUnavailable,
     StrayCancellation,
+    StrayStop,
     TransactionMisused,
     UnfinishedSagaWarning,
 )
@@ -168,6 +169,13 @@ MESSAGES: list[tuple[Exception, str]] = [
         (
             "step 'ChargePayment' of saga 'order' (order-17) did not end within its 0.5 seconds: "
             "raise its timeout, or give it a retry or a probe"
+        ),
+    ),
+    (
+        StrayStop("step 'ChargePayment' of saga 'order' (order-17)"),
+        (
+            "step 'ChargePayment' of saga 'order' (order-17) ended with StopAsyncIteration, which would look like the "
+            "end of the saga to who iterates over it. Catch it in the step, or give `anext` a default"
         ),
     ),
     (
@@ -329,6 +337,7 @@ ALSO: dict[type[Exception], type[Exception]] = {
     StorageClosed: RuntimeError,
     StorageRefused: ValueError,
     RunnerMisused: RuntimeError,
+    StrayStop: RuntimeError,
     TransactionMisused: RuntimeError,
 }
 

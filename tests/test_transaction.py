@@ -15,9 +15,12 @@ from anysaga import (
     MemoryStorage,
     PivotPassed,
     SagaCompensated,
+    SagaMap,
+    SagaMediator,
     SagaParked,
     SagaState,
     SQLAlchemyStorage,
+    StrayStop,
     TransactionMisused,
     UnfinishedSagaWarning,
 )
@@ -35,6 +38,28 @@ async def test_each_step_that_is_done_is_yielded_once_and_the_result_has_them_al
         seen = [step async for step in transaction]
         assert tuple(seen) == transaction.result.steps
     assert [step.response for step in seen] == ["a reached", "b reached"]
+
+
+@pytest.mark.parametrize("way", ["iterate", "run", "stream"])
+async def test_a_step_that_ends_with_the_end_of_an_iterator_does_not_end_the_iteration(
+    did: list[str], way: str
+) -> None:
+    """The loop would end as if the saga were completed, though it was undone."""
+    saga = saga_of(MemoryStorage(), Leg("a", did), Leg("b", did, act=raises(StopAsyncIteration())))
+    with pytest.raises(StrayStop, match="step 'b' of saga 'journey'") as caught:
+        match way:
+            case "run":
+                await saga.run(Journey())
+            case "iterate":
+                async with saga.transaction(Journey()) as transaction:
+                    [step async for step in transaction]
+            case _:
+                sagas = SagaMap()
+                sagas.bind(Journey, saga)
+                async with SagaMediator(sagas) as mediator, mediator.stream(Journey()) as steps:
+                    [step async for step in steps]
+    assert isinstance(caught.value.__cause__, StopAsyncIteration)
+    assert did == ["act a", "act b", "undo b", "undo a"]
 
 
 async def test_a_step_is_yielded_before_the_next_one_acts(storage: Storage, did: list[str]) -> None:

@@ -53,6 +53,7 @@ from anysaga._errors import StorageError as StorageError
 from anysaga._errors import StorageRefused as StorageRefused
 from anysaga._errors import StorageUnavailable as StorageUnavailable
 from anysaga._errors import StrayCancellation as StrayCancellation
+from anysaga._errors import StrayStop as StrayStop
 from anysaga._errors import TransactionMisused as TransactionMisused
 from anysaga._errors import UnfinishedSagaWarning as UnfinishedSagaWarning
 from anysaga._event_map import EventHandler as EventHandler

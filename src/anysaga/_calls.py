@@ -14,7 +14,7 @@ from attrs import define
 from anysaga import _current
 from anysaga._cancellations import asks_to_end, is_cancelled, is_stray
 from anysaga._current import CurrentStep
-from anysaga._errors import StrayCancellation
+from anysaga._errors import StrayCancellation, StrayStop
 from anysaga._methods import is_async
 from anysaga._shield import run_shielded
 from anysaga._threads import ThreadRun, in_step_thread
@@ -148,7 +148,7 @@ async def call(
             return ended if ended.cancelled is None or is_cancelled(native_before) else _strayed(ended, current)
         how = _how(error, scope, native_before)
         if error is None or how is not How.CANCELLED:
-            return Ended(how, error=error, duration=duration)
+            return Ended(how, error=_seen(error, current), duration=duration)
         ended = Ended(how, error=error, duration=duration, cancelled=error)
         return _strayed(ended, current) if is_stray(error, native_before) else ended
     finally:
@@ -201,7 +201,20 @@ def _how(error: BaseException | None, scope: CancelScope | Unlimited, native_bef
 
 def _strayed(ended: Ended, current: CurrentStep) -> Ended:
     """The end of a call out of which a cancellation came that was meant for something else."""
-    error = StrayCancellation(f"step {current.step_name!r} of saga {current.saga_name!r} ({current.saga_id})")
+    error = StrayCancellation(_where(current))
     error.__cause__ = ended.cancelled
     how = How.NOT_REACHED if ended.how is How.NOT_CALLED else How.RAISED
     return Ended(how, error=error, duration=ended.duration)
+
+
+def _seen(error: BaseException | None, current: CurrentStep) -> BaseException | None:
+    """The error as those may see it who iterate: Python itself does the same with a StopIteration."""
+    if not isinstance(error, StopAsyncIteration):
+        return error
+    stop = StrayStop(_where(current))
+    stop.__cause__ = error
+    return stop
+
+
+def _where(current: CurrentStep) -> str:
+    return f"step {current.step_name!r} of saga {current.saga_name!r} ({current.saga_id})"

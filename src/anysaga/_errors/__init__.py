@@ -45,6 +45,7 @@ from ._steps import NotProvided as NotProvided
 from ._steps import StepLost as StepLost
 from ._steps import StepTimeout as StepTimeout
 from ._steps import StrayCancellation as StrayCancellation
+from ._steps import StrayStop as StrayStop
 from ._storage import CorruptRecord as CorruptRecord
 from ._storage import MissingDriver as MissingDriver
 from ._storage import NotReadable as NotReadable

@@ -147,6 +147,19 @@ class StrayCancellation(AnysagaError):
 
 
 @define(slots=False, eq=False, repr=False)
+class StrayStop(AnysagaError, RuntimeError):
+    """A `StopAsyncIteration` came out of a step, and would end the loop over its saga. It is the `__cause__`."""
+
+    where: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.where} ended with StopAsyncIteration, which would look like the end of the saga to who iterates "
+            "over it. Catch it in the step, or give `anext` a default"
+        )
+
+
+@define(slots=False, eq=False, repr=False)
 class NoCurrentStep(AnysagaError, LookupError):
     """`current_step()` or `checkpoint()` was called where no step of a saga runs."""
 
