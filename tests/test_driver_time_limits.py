@@ -123,6 +123,22 @@ async def test_a_resumed_saga_has_only_the_rest_of_its_time(did: list[str]) -> N
     assert did == ["act a", "act b", "undo b", "undo a"]
 
 
+@pytest.mark.parametrize("now", [None, 600.0], ids=["none", "longer"])
+async def test_the_limit_that_a_saga_began_with_is_the_one_that_counts(did: list[str], now: float | None) -> None:
+    """It is the limit of the saga that ran out, not of its step, whatever the code says by now: it never falls back."""
+    clock = ManualClock()
+    storage = MemoryStorage(clock=clock)
+    steps = Leg("a", did), Fallback(Leg("b", did, act=hangs(anyio.Event())), Leg("c", did))
+    async with saga_of(storage, *steps, timeout=60.0).transaction(Journey(), saga_id="j") as transaction:
+        await anext(transaction)
+        await transaction.suspend()
+    clock.advance(59.9)
+    with anyio.fail_after(30), pytest.raises(SagaTimeout, match="within its 60 seconds"):
+        await saga_of(storage, *steps, timeout=now).run(saga_id="j")
+    assert did == ["act a", "act b", "undo b", "undo a"]
+    assert "BACK 2/primary" not in await kinds_of(storage, "j")
+
+
 async def test_the_limit_of_a_saga_is_ignored_after_a_pivot(did: list[str]) -> None:
     """B6."""
     clock = ManualClock()

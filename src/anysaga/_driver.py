@@ -5,7 +5,6 @@ One driver serves a first run, a resume, a recovery and the blocking facade, on 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable
 from functools import partial
 from itertools import count
@@ -102,8 +101,11 @@ class Driver:
         """Get ready once the saga is ours: watch the claim, and set the deadline."""
         claim = self.stepping.watch_claim()
         claim.forget_log()
-        deadline = claim.record.summary.deadline
-        self.stepping.deadline = math.inf if deadline is None else self.journal.until(deadline)
+        summary = claim.record.summary
+        if summary.deadline is None:
+            return
+        self.stepping.deadline = self.journal.until(summary.deadline)
+        self.stepping.run.limit = (summary.deadline - summary.created_at) / 1_000_000
 
     async def advance(self) -> StepResult[Any] | None:
         """Go on until a step is done, and return its result; None once the saga is completed.

@@ -228,6 +228,6 @@ class Lane:
 
     def _expire(self) -> None:
         definition = self._progress.definition
-        error = SagaTimeout(definition.name, self.journal.saga_id, definition.timeout or 0.0)
+        error = SagaTimeout(definition.name, self.journal.saga_id, self.stepping.run.limit)
         self.stepping.run.expired(error)
         self.go_back(ROOT, f"{type(error).__name__}: {error}")

@@ -30,10 +30,10 @@ class Run:
     `fresh` are results that the caller has not seen yet. `in_call` has the scopes of calls whose end is not noted, by
     the path of the step; None for a call that nothing can cut short. `forks` are the scopes of the Parallels that run,
     by path. `parks` are reasons to park the saga, once nothing of it runs any more. `waiting` counts what waits for the
-    turn of an attempt. A caller who does not look at single steps is not `watched`, or has a function `stops`, which is
-    asked after each step whether it wants to look. `drains` is set for those who drive sagas of others, such as workers
-    and mediators: a cancellation then undoes nothing. `spares` has it wait for the running act first, for the saga's
-    `grace`.
+    turn of an attempt. `limit` is the saga's time limit in seconds, as it was when the saga began. A caller who does
+    not look at single steps is not `watched`, or has a function `stops`, which is asked after each step whether it
+    wants to look. `drains` is set for those who drive sagas of others, such as workers and mediators: a cancellation
+    then undoes nothing. `spares` has it wait for the running act first, for the saga's `grace`.
     """
 
     # Dicts and lists, not sets and deques, which are several times as large while they hold one thing or nothing.
@@ -43,6 +43,7 @@ class Run:
     forks: dict[str, CancelScope] = field(factory=dict)
     parks: list[Parking] = field(factory=list)
     waiting: int = 0
+    limit: float = 0.0
     drains: bool = False
     spares: bool = False
     watched: bool = True

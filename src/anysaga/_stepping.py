@@ -306,8 +306,8 @@ class Stepping:
 
     def _timeout_error(self, leaf: Leaf) -> BaseException:
         saga, saga_id = self.definition.name, self.journal.saga_id
-        if current_time() >= self._deadline_of(leaf) and self.definition.timeout is not None:
-            return SagaTimeout(saga, saga_id, self.definition.timeout)
+        if current_time() >= self._deadline_of(leaf):
+            return SagaTimeout(saga, saga_id, self.run.limit)
         return StepTimeout(saga, saga_id, leaf.name, leaf.timeout or 0.0)
 
 
