@@ -10,7 +10,7 @@ import anyio
 import pytest
 from journeys import AT_ONCE, Journey, Leg, WatchedStorage, fails, kinds_of, lost_in, raises, saga_of
 
-from anysaga import MemoryStorage, NotDone, Outcome, Retry, SagaState, current_step, recover_saga
+from anysaga import MemoryStorage, NotDone, Outcome, Retry, SagaState, current_step, recover, recover_saga
 from anysaga.abc import Storage
 from anysaga.storages._clock import ManualClock
 
@@ -129,6 +129,23 @@ async def test_while_a_saga_waits_nobody_needs_to_look_at_it(did: list[str]) -> 
         group.cancel_scope.cancel()
     summary = (await storage.twin().load("j")).summary
     assert summary.next_attempt_at == pytest.approx(clock.now() + 50_000_000, abs=5_000_000)
+
+
+async def test_a_saga_whose_time_runs_out_while_it_waits_is_due_when_it_does(did: list[str]) -> None:
+    """I0: else one that was lost in a crash would go back only when the turn of an attempt came that it has not."""
+    clock = ManualClock()
+    storage = MemoryStorage(clock=clock)
+    leg = Leg("a", did, act=raises(OSError()), retry=Retry(attempts=3, delay=500, max_delay=500))
+    saga = saga_of(storage, leg, timeout=50.0)
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: saga.run(Journey(), saga_id="j"))
+        await _logged(storage, "UNKNOWN 1")
+        storage.kill()
+        group.cancel_scope.cancel()
+    clock.advance(51)
+    (result,) = await recover([saga], storage=storage.twin())
+    assert result.state is SagaState.COMPENSATED
+    assert did == ["act a", "undo a"]
 
 
 async def test_a_wait_goes_on_where_it_was_after_a_crash(did: list[str]) -> None:

@@ -78,11 +78,11 @@ class Lane:
 
         A branch cannot say when: the others go on meanwhile, and are not to be left alone if this process dies.
         """
-        wait = 0.0 if self.scope else (moment - self.journal.now()) / 1_000_000
-        await self.journal.commit(wait=wait)
+        wakes = min(self.journal.until(moment), deadline)
+        await self.journal.commit(wait=0.0 if self.scope else max(wakes - current_time(), 0.0))
         self.stepping.run.waiting += 1
         try:
-            await sleep_until(min(self.journal.until(moment), deadline))
+            await sleep_until(wakes)
         finally:
             self.stepping.run.waiting -= 1
 
