@@ -138,7 +138,8 @@ class Journal:
         """Give the saga back, together with what is noted. A release that fails is repeated by the store."""
         if self.pending:
             await self.commit(release=True)
-            return
+            if self.closed:  # or what was noted went along with somebody else's write
+                return
         self.closed = True
         if self.claim is not None:
             with CancelScope(shield=True):
@@ -150,7 +151,7 @@ class Journal:
         if self.claim is None or not self._owes:
             return
         self._owes = False
-        if self.closed or not self.pending:
+        if self.closed or self._writing or not self.pending:  # what follows a write under way may come before it
             self.storage.defer(self._unreleased or self.claim)
         else:
             entries, state = tuple(self.pending), self.progress.state
@@ -177,7 +178,6 @@ class Journal:
             return
         entries, self.pending = tuple(self.pending), []
         write = Write(self.saga_id, self.progress.fence, entries, self.progress.state, wait, release, self.holds_events)
-        self.closed = True
         cancelled: BaseException | None = None
         try:
             try:
@@ -185,14 +185,16 @@ class Journal:
             except (StorageUnavailable, get_cancelled_exc_class()) as error:  # noqa: ASYNC103 - as `_send_again` says
                 cancelled = await self._send_again(write, error)  # noqa: ASYNC102 - shielded in there, and bounded
         except StaleFence:
-            self._owes = False
+            self.closed, self._owes = True, False
             raise
-        except StorageError as error:
-            self._failure = error
-            self._unreleased = write if release else None
+        except BaseException as error:
+            self.closed = True
+            if isinstance(error, StorageError):
+                self._failure = error
+                self._unreleased = write if release else None
             raise
-        self.closed = write.frees
-        self._owes = not self.closed
+        if write.frees:
+            self.closed, self._owes = True, False
         if cancelled is not None:
             raise cancelled
 
