@@ -57,9 +57,9 @@ def test_import_is_whole(imported: set[str]) -> None:
     assert {"anysaga", "anyio", "attr", "cattrs"} <= imported
 
 
-# Brings in everything as a beginner would, and asks for help, where no optional package can be found.
-BARE_SCRIPT = """
-import importlib.util, pydoc, sys
+# Lets nobody find the packages of its arguments.
+ABSENCE = """
+import importlib.util, sys
 
 OPTIONAL = set(sys.argv[1:])
 find = importlib.util.find_spec
@@ -71,16 +71,21 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 importlib.util.find_spec = lambda name, package=None: None if name in OPTIONAL else find(name, package)
+"""
 
-names = {}
-exec("from anysaga import *", names)
+# Brings in everything as a beginner would, and asks for help, where no optional package can be found.
+BARE_SCRIPT = f"""{ABSENCE}
+import pydoc
+
 import anysaga, anysaga.containers, anysaga.events.publishers, anysaga.integrations, anysaga.storages
 
 packages = (anysaga.containers, anysaga.events.publishers, anysaga.integrations, anysaga.storages)
+names = {{}}
 for module in (anysaga, *packages):
     assert not OPTIONAL or pydoc.render_doc(module)
     assert set(module.__all__) <= set(dir(module))
-print(*sorted(names.keys() - {"__builtins__"}))
+    exec(f"from {{module.__name__}} import *", names)
+print(*sorted(names.keys() - {{"__builtins__"}}))
 """
 
 
@@ -93,4 +98,41 @@ def test_a_star_brings_all_names_and_no_others(absent: set[str]) -> None:
     names = set(done.stdout.split())
     assert {"Saga", "SagaMediator", "bootstrap", "NextSaga"} <= names
     assert ("SQLAlchemyStorage" in names) is (not absent)
-    assert not names & {"abc", "annotations", "import_module", "storages", "TYPE_CHECKING", "ModuleType"}
+    assert not names & {"abc", "annotations", "import_module", "storages", "Any", "TYPE_CHECKING", "ModuleType"}
+
+
+EXTRAS = {
+    "anysaga SQLAlchemyStorage": "sql",
+    "anysaga.testing StorageConformance": "testing",
+    "anysaga.containers DependencyInjectorContainer": "dependency-injector",
+    "anysaga.containers DiContainer": "di",
+    "anysaga.containers DishkaContainer": "dishka",
+    "anysaga.containers SvcsContainer": "svcs",
+    "anysaga.events.publishers AioKafkaPublisher": "kafka",
+    "anysaga.events.publishers KafkaPublisher": "kafka",
+    "anysaga.events.publishers RabbitMQPublisher": "rabbitmq",
+    "anysaga.integrations AioBreakerAdapter": "aiobreaker",
+    "anysaga.integrations OpenTelemetryMiddleware": "otel",
+    "anysaga.integrations saga_events": "fastapi",
+}
+
+# Imports each of these, and prints how it is refused: one line each.
+MISSING_SCRIPT = f"""{ABSENCE}
+from anysaga import MissingDriver, MissingPackage
+
+for wanted in {list(EXTRAS)}:
+    module, name = wanted.split()
+    try:
+        exec(f"from {{module}} import {{name}}")
+    except (MissingDriver, MissingPackage) as error:
+        print(error)
+"""
+
+
+def test_each_part_names_the_extra_that_it_lacks() -> None:
+    """With the command that installs it; also the suite for storages of one's own, which needs pytest."""
+    command = [sys.executable, "-W", "error", "-c", MISSING_SCRIPT, *OPTIONAL, "pytest"]
+    done = subprocess.run(command, capture_output=True, check=False, text=True)
+    assert done.returncode == 0, done.stderr
+    told = [line.partition("pip install ")[2] for line in done.stdout.splitlines()]
+    assert told == [f"'anysaga[{extra}]'" for extra in EXTRAS.values()]

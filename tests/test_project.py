@@ -16,7 +16,7 @@ PYPROJECT_TEXT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 PYPROJECT: dict[str, Any] = tomllib.loads(PYPROJECT_TEXT)
 PROJECT: dict[str, Any] = PYPROJECT["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
-FOR_DEVELOPERS = {"bench", "dev", "test"}
+FOR_DEVELOPERS = {"bench", "dev", "test", "testing"}
 
 
 def supported_pythons() -> list[str]:

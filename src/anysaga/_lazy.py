@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-_BORROWED = {"TYPE_CHECKING", "annotations", "attach"}
+_BORROWED = {"Any", "TYPE_CHECKING", "annotations", "attach"}
 _NOTHING: Mapping[str, str] = {}
 
 

@@ -1,8 +1,13 @@
-"""For tests of your own stores. Needs pytest; run by AnyIO's pytest plugin, on asyncio and Trio."""
+"""For tests of your own stores, run by AnyIO's pytest plugin, on asyncio and Trio. Needs the extra `testing`."""
 
 from __future__ import annotations
 
-import pytest
+from anysaga._errors import MissingPackage
+
+try:
+    import pytest
+except ImportError as error:
+    raise MissingPackage("pytest", "testing") from error
 
 pytest.register_assert_rewrite("anysaga.testing._storage")
 
