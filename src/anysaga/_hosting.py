@@ -154,10 +154,11 @@ class _InLoop:
 
 
 def _call_soon(loop: EventLoopToken, func: Callable[[], object]) -> None:
-    backend: Any = loop.backend_class
+    native: Any = loop.native_token  # a loop of asyncio, or a token of Trio
+    soon = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
     try:
-        backend.run_sync_soon(func, (), loop.native_token)
-    except (RuntimeError, anyio.RunFinishedError):
+        soon(func)
+    except RuntimeError:
         return  # the loop is over, and with it everything that func could reach
 
 
