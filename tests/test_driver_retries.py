@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 import pytest
-from journeys import AT_ONCE, Journey, Leg, WatchedStorage, fails, kinds_of, lost_in, raises, saga_of
+from journeys import (
+    AT_ONCE,
+    Journey,
+    Leg,
+    PlainLeg,
+    WatchedStorage,
+    fails,
+    kinds_of,
+    lost_in,
+    raises,
+    saga_of,
+)
 
-from anysaga import MemoryStorage, NotDone, Outcome, Retry, SagaState, current_step, recover, recover_saga
+from anysaga import (
+    CircuitBreaker,
+    Fallback,
+    MemoryStorage,
+    NotDone,
+    Outcome,
+    Retry,
+    SagaState,
+    current_step,
+    recover,
+    recover_saga,
+)
 from anysaga.abc import Storage
 from anysaga.storages._clock import ManualClock
 
 pytestmark = pytest.mark.anyio
+
+Node = Leg | PlainLeg | Fallback
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 5])
@@ -60,25 +85,57 @@ class Watched(Exception):
     """An error that tells whether it is still there."""
 
 
-async def test_errors_of_a_completed_saga_do_not_wait_for_the_garbage_collector(
-    storage: Storage, did: list[str]
-) -> None:
-    """Their tracebacks hold the frames of the saga, and whatever its steps had in hand."""
-    raised: list[weakref.ref[Watched]] = []
+class Trouble:
+    """Two errors, one for each call, of which it keeps nothing; then none."""
 
-    async def deed(journey: Journey) -> None:
-        if len(raised) < 2:
+    def __init__(self) -> None:
+        self.raised: list[weakref.ref[Watched]] = []
+
+    def plain(self, journey: Journey) -> None:
+        if len(self.raised) < 2:
             error = Watched()
-            raised.append(weakref.ref(error))
+            self.raised.append(weakref.ref(error))
             try:
                 raise error
             finally:
                 del error
 
+    async def __call__(self, journey: Journey) -> None:
+        self.plain(journey)
+
+
+def _act(did: list[str], trouble: Trouble) -> Node:
+    return Leg("a", did, act=trouble, retry=AT_ONCE)
+
+
+def _act_in_a_thread(did: list[str], trouble: Trouble) -> Node:
+    return PlainLeg("a", did, act=trouble.plain, retry=AT_ONCE)
+
+
+def _act_and_undo(did: list[str], trouble: Trouble) -> Node:
+    return Fallback(Leg("a", did, act=trouble, undo=trouble), Leg("b", did))
+
+
+def _act_and_undo_behind_a_breaker(did: list[str], trouble: Trouble) -> Node:
+    return Fallback(Leg("a", did, act=trouble, undo=trouble), Leg("b", did), circuit_breaker=CircuitBreaker())
+
+
+@pytest.mark.parametrize("troubled", [_act, _act_in_a_thread, _act_and_undo, _act_and_undo_behind_a_breaker])
+@pytest.mark.parametrize("recovers", [False, True], ids=["run", "recovered"])
+async def test_errors_of_a_completed_saga_do_not_wait_for_the_garbage_collector(
+    storage: Storage, did: list[str], troubled: Callable[[list[str], Trouble], Node], *, recovers: bool
+) -> None:
+    """Their tracebacks hold the frames of the saga, and whatever its steps had in hand."""
+    trouble = Trouble()
+    saga = saga_of(storage, troubled(did, trouble))
     gc.disable()
     try:
-        await saga_of(storage, Leg("a", did, act=deed, retry=Retry(attempts=3, delay=0))).run(Journey())
-        assert [error() for error in raised] == [None, None]
+        if recovers:
+            await saga.submit(Journey(), saga_id="saga-1")
+            await recover_saga(saga, "saga-1", storage=storage)
+        else:
+            await saga.run(Journey())
+        assert [error() for error in trouble.raised] == [None, None]
     finally:
         gc.enable()
 

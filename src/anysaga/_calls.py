@@ -164,7 +164,10 @@ async def sparing(calling: Awaitable[Ended], gives_up: Callable[[], bool], grace
         ended = await calling
 
     await run_shielded(work, grace, ask=gives_up)
-    return ended or Ended(How.CANCELLED)
+    try:
+        return ended or Ended(How.CANCELLED)
+    finally:
+        ended = None  # as in `call`
 
 
 async def invoke_plain(method: Callable[[Any], Any], context: Any, current: CurrentStep, grace: float) -> Any:
@@ -177,7 +180,10 @@ async def invoke_plain(method: Callable[[Any], Any], context: Any, current: Curr
             raise run.cancelled
         raise _fate_of(run)
     if run.error is not None:
-        raise run.error
+        try:
+            raise run.error
+        finally:
+            run.error = None  # as in `call`
     return await run.value if inspect.isawaitable(run.value) else run.value
 
 

@@ -83,24 +83,28 @@ class Stepping:
         deadline = self._deadline_of(leaf)
         outcome = Outcome.UNKNOWN if progress.steps[leaf.path].doubt else None
         current = self._calling = self._current(leaf, "act", attempt, outcome)
+        ended: Ended | None
         try:
             if leaf.breaker is None:
                 ended = await self._call(leaf, self.steps[leaf.path].act, current, deadline)
                 if ended.how is not How.CANCELLED:
                     self._refuse_if_lost()
             else:
-                through = await self._call_through(leaf, self.steps[leaf.path].act, current, deadline)
-                if through is None:
-                    return None
-                ended = through
+                ended = await self._call_through(leaf, self.steps[leaf.path].act, current, deadline)
         finally:
             self._calling = None
+        try:
+            return None if ended is None else self._acted(leaf, attempt, ended, current)
+        finally:
+            del ended  # its error holds this frame: together they would wait for the garbage collector
+
+    def _acted(self, leaf: Leaf, attempt: int, ended: Ended, current: CurrentStep) -> Back | None:
         if ended.how is How.RETURNED:
             back = self._endings.done(leaf, attempt, ended, current)
         elif (lost := current.lost_event) is not None and ended.error is lost and not leaf.is_clean(lost):
             back = self._endings.not_kept(leaf, attempt, lost)
         else:
-            if ended.how is How.CANCELLED and self.run.drains and not progress.goes_back(leaf):
+            if ended.how is How.CANCELLED and self.run.drains and not self.journal.progress.goes_back(leaf):
                 _raise_again(ended)
             back = self._endings.not_returned(leaf, attempt, ended, self._own_error(leaf, ended))
         self.run.in_call.pop(leaf.path, None)
@@ -122,6 +126,12 @@ class Stepping:
             ended = await self._call(leaf, self.steps[leaf.path].compensate, current, math.inf)
         finally:
             self._calling = None
+        try:
+            self._undone(leaf, attempt, ended, durable, current)
+        finally:
+            del ended  # as in `act`
+
+    def _undone(self, leaf: Leaf, attempt: int, ended: Ended, durable: str, current: CurrentStep) -> None:
         self._refuse_if_lost_in(ended)
         if ended.how is How.RETURNED and current.lost_event is not None:
             ended = evolve(ended, how=How.RAISED, error=current.lost_event)
@@ -141,6 +151,13 @@ class Stepping:
         self.context.bring_to(progress.context_of(leaf).base)
         current = self._current(leaf, "act", progress.of(leaf.path).attempts, Outcome.UNKNOWN, records=False)
         ended = await self._call(leaf, self.steps[leaf.path].probe, current, self._deadline_of(leaf))
+        try:
+            self._probed(leaf, ended)
+        finally:
+            del ended  # as in `act`
+
+    def _probed(self, leaf: Leaf, ended: Ended) -> None:
+        progress = self.journal.progress
         self._refuse_if_lost_in(ended)
         self.context.touched()
         if ended.how is How.STILL_RUNNING:
@@ -276,13 +293,11 @@ class Stepping:
                 if isinstance(error, CircuitOpen):
                     return Ended(How.REFUSED, error=error)  # noqa: ASYNC104 - as above
                 raise
-            if error is not told:
-                # The breaker could not be told. What became of the act is more important, and is recorded.
-                cancelled = None if isinstance(error, Exception) else error
-                if cancelled is None:
-                    _log.warning("the breaker of %s was not told how it ended: %s", current.key, type(error).__name__)
-                return evolve(ended, cancelled=ended.cancelled or cancelled)  # noqa: ASYNC104 - as above
-        return ended
+            return ended if error is told else _untold(ended, error, current)  # noqa: ASYNC104 - as above
+        else:
+            return ended
+        finally:
+            ended = told = None  # as in `act`
 
     def _said_of_service(self, leaf: Leaf, ended: Ended) -> BaseException | None:
         """What a breaker is told: the error of a failure, or what is neither failure nor success."""
@@ -317,6 +332,14 @@ class _SaysNothing(BaseException):
 
 class _Stopped(_SaysNothing):
     """Another branch failed, and withdrew the intent of a call that did not begin yet."""
+
+
+def _untold(ended: Ended, error: BaseException, current: CurrentStep) -> Ended:
+    """The breaker could not be told how a call ended: what became of the act is more important, and is recorded."""
+    if not isinstance(error, Exception):
+        return evolve(ended, cancelled=ended.cancelled or error)
+    _log.warning("the breaker of %s was not told how it ended: %s", current.key, type(error).__name__)
+    return ended
 
 
 def _raise_again(ended: Ended) -> None:
