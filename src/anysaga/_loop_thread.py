@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class
@@ -67,12 +67,14 @@ class LoopThread:
             raise RunnerMisused(self._caller, "was opened before a fork", "open it in each process, after the fork")
         run = _Run(function)
         try:
-            return _result(self._start(run))
+            value = _result(self._start(run))
+            run.check()
         except KeyboardInterrupt:
             if not self._end(run, grace):
                 self._abandoned = True
                 raise Interrupted from None
             raise
+        return value
 
     def wrap(
         self, manager: AbstractAsyncContextManager[_T], grace: float, *, leaving: float | None = None
@@ -126,23 +128,41 @@ def _result(future: Future[_T]) -> _T:
 
 
 class _Run(Generic[_T]):
-    """One call in the loop, with a scope of its own and a flag for threads that wait for its real end."""
+    """One call in the loop, with a scope of its own and a flag for threads that wait for its real end.
+
+    What it raises that is no error, such as a SystemExit, is kept for the thread that waits: it may end its program,
+    and not the loop, in which other threads have calls, too.
+    """
 
     def __init__(self, function: Callable[[], Awaitable[_T]]) -> None:
         self._function = function
         self._scope: CancelScope | None = None
         self._cancelled = False
         self.ended = threading.Event()
+        self._ends_program: BaseException | None = None
 
-    async def __call__(self) -> _T:
+    def check(self) -> None:
+        """Raise what ends the program."""
+        if self._ends_program is not None:
+            raise self._ends_program
+
+    async def __call__(self) -> Any:
         try:
             with CancelScope() as self._scope:
                 if self._cancelled:
                     self._scope.cancel()
-                return await self._function()
+                return await self._called()
             raise _NobodyWaits
         finally:
             self.ended.set()
+
+    async def _called(self) -> Any:
+        try:
+            return await self._function()
+        except (Exception, get_cancelled_exc_class()):
+            raise
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - raised in the thread that waits
+            self._ends_program = error
 
     def cancel(self) -> None:
         self._cancelled = True

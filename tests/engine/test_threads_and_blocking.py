@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +203,43 @@ def test_breaking_out_of_iter_saga_suspends(tmp_path: Path, done: list[str]) -> 
         assert [step.step_name for step in steps] == ["train", "museum"]
     assert steps.result.state is SagaState.COMPLETED
     assert done == ["act hotel", "act train", "act museum"]
+
+
+class Exit(Step[Tour]):
+    read_only = True
+
+    async def act(self, tour: Tour) -> None:
+        sys.exit(3)
+
+
+class ExitSaga(Saga[Tour]):
+    steps = [Hotel, Exit]
+
+
+def iterated(saga: type[Saga[Tour]], tour: Tour, *, backend: str) -> list[Any]:
+    return list(iter_saga(saga, tour, backend=backend))
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("run", [run_saga, iterated])
+def test_a_step_that_ends_the_program_does_so_for_who_called(
+    done: list[str], run: Callable[..., Any], backend: str
+) -> None:
+    """With the status that it says: what came out was that the portal is not running."""
+    with pytest.raises(SystemExit) as caught:
+        run(ExitSaga, Tour(), backend=backend)
+    assert caught.value.code == 3
+    assert done == ["act hotel", "undo hotel"]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_step_that_ends_the_program_of_one_thread_leaves_the_runner_to_the_others(
+    done: list[str], backend: str
+) -> None:
+    with BlockingRunner(backend=backend) as runner:
+        with pytest.raises(SystemExit):
+            runner.run(ExitSaga, Tour())
+        assert runner.run(TourSaga, Tour()).state is SagaState.COMPLETED
 
 
 @pytest.mark.parametrize("entered", [False, True])
