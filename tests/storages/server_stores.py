@@ -85,6 +85,13 @@ def servers(require_service: Callable[[str], str], prefix: str) -> Callable[[str
     return server_of
 
 
+def place_of(url: sa.URL) -> tuple[str, int] | str:
+    """A server's host and port, or the path of its Unix socket."""
+    port = url.port or (5432 if url.get_backend_name() == "postgresql" else 3306)
+    folder = url.query.get("host")
+    return f"{folder}/.s.PGSQL.{port}" if folder else (url.host or "127.0.0.1", port)
+
+
 def _with_driver(address: str, driver: str) -> sa.URL:
     url = sa.make_url(address)
     url = url.set(drivername=f"{url.get_backend_name()}+{driver}")

@@ -13,7 +13,7 @@ import anyio
 import pytest
 import sqlalchemy as sa
 from attrs import define
-from server_stores import Server
+from server_stores import Server, place_of
 from tcp_proxy import TcpProxy
 
 from anysaga import Saga, SagaState, Step, recover_saga
@@ -41,14 +41,8 @@ Twice the limit of a transaction, and once that of connecting, which a store wit
 
 @pytest.fixture
 def proxy(server: Server) -> Iterator[TcpProxy]:
-    with TcpProxy(_place(server.engine.url)) as proxy:
+    with TcpProxy(place_of(server.engine.url)) as proxy:
         yield proxy
-
-
-def _place(url: sa.URL) -> tuple[str, int] | str:
-    port = url.port or (5432 if url.get_backend_name() == "postgresql" else 3306)
-    folder = url.query.get("host")
-    return f"{folder}/.s.PGSQL.{port}" if folder else (url.host or "127.0.0.1", port)
 
 
 @pytest.fixture

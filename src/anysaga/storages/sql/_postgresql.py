@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from typing import Any
+from uuid import uuid4
 from zlib import crc32
 
 import sqlalchemy as sa
 
+from anysaga._errors import StorageRefused
+from anysaga.storages.sql._database import connected
 from anysaga.storages.sql._prepared import Command, CursorWire, Wire, wire_of
 from anysaga.storages.sql._server import READ_ONLY, ServerDatabase, driver_of, shut_down
 
 _NOW = "anysaga.now"
 _LOCK = crc32(b"anysaga tables")
+_MARK = "SELECT current_setting('anysaga.session', true)"
+_POOLED = (
+    "a pooler in between gives each transaction another session, with the settings and prepared statements of others: "
+    "connect to the server itself, or have it pool by session"
+)
 _WITHOUT_CODE = {  # while a connection is made codes are lost, and the driver itself gives none
     re.compile("authentication failed|no pg_hba.conf entry|role .* does not exist"): "28P01",
     re.compile("database .* does not exist"): "3D000",
@@ -81,11 +89,14 @@ class PostgreSQLDatabase(ServerDatabase):
         "42501": "this user lacks a right that it needs: to read and write the tables, and to create them at first",
         "42P01": "its tables are gone, or another search_path hides them",
         "42703": "its tables are not those of anysaga",
+        "26000": _POOLED,
+        "42P05": _POOLED,
         "25006": READ_ONLY,
     }
     read_only = re.compile("25006")
     faults_of_rows = re.compile("22...|23...|40...|54...|55P03")
     misfits = re.compile("22...|54...")
+    _has_sessions = False
 
     @contextmanager
     def alone(self, connection: sa.Connection) -> Iterator[None]:
@@ -114,6 +125,20 @@ class PostgreSQLDatabase(ServerDatabase):
         if not self._engine.dialect.is_async:
             driver.autocommit = True  # else psycopg sends a BEGIN of its own, in a message of its own
 
+    def admit(self, connection: sa.Connection, made: Callable[[Any], None]) -> None:
+        driver, wire = driver_of(connection), wire_of(connection)
+        if self._has_sessions or wire.fetch("SELECT pg_backend_pid()", ())[0][0] == self._backend_of(driver):
+            return
+        # It was not the server that let us in. Before anything is set that others would find: is the session ours?
+        mark = uuid4().hex
+        wire.execute(f"SET anysaga.session = '{mark}'", ())
+        driver.commit()
+        with self._another(made) as other:  # its transaction stays open, and keeps the session that it was given
+            if other.exec_driver_sql(_MARK).scalar() == mark or wire.fetch(_MARK, ())[0][0] != mark:
+                raise StorageRefused(self.address, _POOLED)
+        made(driver)
+        self._has_sessions = True
+
     def start(self, connection: sa.Connection, *, writes: bool) -> None:
         if self._engine.dialect.is_async:
             return
@@ -134,6 +159,20 @@ class PostgreSQLDatabase(ServerDatabase):
             *(f"SET enable_{way} = off" for way in ("seqscan", "hashjoin", "mergejoin")),
             "SET jit = off",  # a fifth of a second for each plan that seems dear, as many do with those settings
         ]
+
+    @contextmanager
+    def _another(self, made: Callable[[Any], None]) -> Iterator[sa.Connection]:
+        connection = connected(self._engine)
+        try:
+            made(driver_of(connection))
+            yield connection
+        finally:
+            self.close(connection)
+
+    def _backend_of(self, driver: Any) -> int:
+        """The process that serves this connection, as whoever let us in has it."""
+        is_async = self._engine.dialect.is_async
+        return int(driver.driver_connection.get_server_pid() if is_async else driver.info.backend_pid)
 
     def break_off(self, driver: Any) -> None:
         if self._engine.dialect.is_async:

@@ -76,6 +76,7 @@ class ServerDatabase(Database):
             connection.detach()
             self.prepare(driver_of(connection))
             lay(self.wire(connection), connection)
+            self.admit(connection, made)
             for statement in self.settings(connection):
                 wire_of(connection).execute(statement, ())
             driver_of(connection).commit()
@@ -142,6 +143,9 @@ class ServerDatabase(Database):
 
     def prepare(self, driver: Any) -> None:
         """Set up the driver of a new connection, before anything is executed on it."""
+
+    def admit(self, connection: sa.Connection, made: Callable[[Any], None]) -> None:
+        """Raise `StorageRefused` if a new connection leads to what a store cannot work with."""
 
     def start(self, connection: sa.Connection, *, writes: bool) -> None:
         """Begin a transaction. Most drivers do so by themselves, with its first statement."""
