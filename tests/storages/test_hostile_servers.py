@@ -221,7 +221,11 @@ async def test_a_server_that_became_a_replica_is_left_for_the_new_primary(server
             lane.run(lambda connection: connection.exec_driver_sql(f"SET {read_only} TRANSACTION READ ONLY"))
         await storage.record(write(claim, entry(2, EntryKind.DONE)))
         assert storage._core.renew(storage._lease.owner)
-    assert _positions(server) == [("RUNNING", 2)]
+        storage._core.writer.run(
+            lambda connection: connection.exec_driver_sql(f"SET {read_only} TRANSACTION READ ONLY")
+        )
+        await created(storage, "saga-2")
+    assert _positions(server) == [("RUNNING", 2), ("RUNNING", 1)]
 
 
 async def test_the_default_isolation_level_of_a_session_does_not_count(

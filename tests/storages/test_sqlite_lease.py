@@ -152,6 +152,30 @@ async def test_a_lease_that_ran_out_and_nobody_took_is_still_ours(
     await storage.confirm(again)
 
 
+async def test_a_claim_that_was_overtaken_is_not_confirmed_though_its_owner_lives(
+    storage: SQLAlchemyStorage, commits: Commits, clock: ManualClock
+) -> None:
+    claim = await created(storage)
+    with commits.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE anysaga_sagas SET fence = 2"))
+    clock.advance(21.0)
+    with pytest.raises(StaleFence):
+        await storage.confirm(claim)
+    assert claim.lost
+
+
+async def test_what_was_just_claimed_is_confirmed_for_nothing(
+    storage: SQLAlchemyStorage, other: SQLAlchemyStorage, commits: Commits, clock: ManualClock
+) -> None:
+    """A claim renews the lease, if that is not young any more."""
+    await other.release(await created(other))
+    await created(storage, "saga-2")
+    clock.advance(21.0)
+    before = commits.count
+    await storage.confirm(await storage.claim("saga-1"))
+    assert commits.count == before + 1
+
+
 async def test_the_beat_learns_of_death_and_loses_every_claim(
     storage: SQLAlchemyStorage, other: SQLAlchemyStorage, clock: ManualClock
 ) -> None:

@@ -1,0 +1,69 @@
+"""What a transaction on a server locks: the sagas that it writes, and never the lease, which others may wait for."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from server_stores import Server
+from test_group_commit import together
+
+from anysaga._errors import StaleFence
+from anysaga._records import Claim, EntryKind
+from anysaga.storages.sql._writes import Writes
+from anysaga.testing._storage._harness import created, entry, new_saga, write
+
+pytestmark = pytest.mark.anyio
+
+
+def _free(server: Server, table: sa.Table) -> list[str]:
+    """The ids of the rows of a table that nobody has locked."""
+    with server.engine.begin() as connection:
+        query = sa.select(table.c.id).order_by(table.c.id).with_for_update(skip_locked=True)
+        return list(connection.scalars(query))
+
+
+async def test_sagas_that_a_batch_has_looked_at_are_locked_until_it_is_committed(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else somebody could claim one in between, and its log would get the entries of its former owner."""
+    free: list[list[str]] = []
+    record_all = Writes.record_all
+
+    def look_and_record(self: Writes, *arguments: Any) -> Any:
+        free.append(_free(server, server.tables.sagas))
+        return record_all(self, *arguments)
+
+    monkeypatch.setattr(Writes, "record_all", look_and_record)
+    async with server.new_storage() as storage:
+        claims = [await created(storage, f"saga-{number}") for number in range(3)]
+        lost = Claim(claims[1].record, 7, 0)  # so that the batch is looked at
+        storage._core.writer._good_at = -math.inf  # as after a while: else it may be one statement
+        writes = [write(claim, entry(2, EntryKind.DONE)) for claim in (claims[0], lost)]
+        results = await together(storage, *(partial(storage.record, each) for each in writes))
+    assert [type(result) for result in results] == [int, StaleFence]
+    assert free == [["saga-2"]]
+
+
+async def test_sagas_begin_with_a_lease_that_was_renewed_before_and_no_batch_locks_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free: list[list[str]] = []
+    insert = Writes.insert
+
+    def look_and_insert(self: Writes, *arguments: Any) -> Any:
+        free.append(_free(server, server.tables.owners))
+        return insert(self, *arguments)
+
+    async with server.new_storage() as storage:
+        await created(storage)
+        lease = storage._lease
+        lease.stop()
+        lease.owner.renewed = lease._clock.monotonic() - lease.span + lease.interval
+        monkeypatch.setattr(Writes, "insert", look_and_insert)
+        await storage.create(new_saga("saga-2"))
+        assert free == [[lease.owner.id]]
+        assert lease.is_young(lease.owner)
