@@ -19,6 +19,7 @@ from anysaga import (
     SagaCall,
     SagaMap,
     SagaMediator,
+    SagaTransaction,
     recover_saga,
 )
 from anysaga.abc import EntryKind, Storage
@@ -154,6 +155,42 @@ async def test_a_second_start_that_is_refused_takes_no_step_out_of_the_trace(did
     refused, first = (span for span in spans.all if span.name == "saga journey")
     assert (refused.attributes or {})["error.type"] == "SagaAlreadyRunning"
     assert [parent(spans.named(name)) for name in ("step a", "step b")] == [identity(first)] * 2
+
+
+async def test_sagas_of_one_id_in_two_stores_have_their_own_traces(did: list[str], spans: Spans) -> None:
+    """As where each tenant has a database of its own."""
+    began: list[Journey] = []
+    all_began = anyio.Event()
+
+    async def act(journey: Journey) -> None:
+        began.append(journey)
+        if len(began) == 2:
+            all_began.set()
+        await all_began.wait()
+
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            saga = saga_of(MemoryStorage(), Leg("a", did, act=act), middlewares=[spans.middleware])
+            group.start_soon(partial(saga.run, Journey(), saga_id="j"))
+    sagas = [identity(span) for span in spans.all if span.name == "saga journey"]
+    assert sorted(parent(span) or () for span in spans.all if span.name == "step a") == sorted(sagas)
+
+
+async def test_a_transaction_that_another_task_goes_on_with_stays_in_its_trace(did: list[str], spans: Spans) -> None:
+    saga = saga_of(MemoryStorage(), Leg("a", did), Leg("b", did), middlewares=[spans.middleware])
+    opened: list[SagaTransaction[Journey]] = []
+
+    async def enter() -> None:
+        opened.append(await saga.transaction(Journey()).__aenter__())
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(enter)
+    (transaction,) = opened
+    async for _ in transaction:
+        pass
+    await transaction.__aexit__(None, None, None)
+    root = spans.named("saga journey")
+    assert [parent(spans.named(name)) for name in ("step a", "step b")] == [identity(root)] * 2
 
 
 async def test_a_recovery_is_linked_to_the_run_that_began_the_saga(did: list[str], spans: Spans) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from anysaga._errors import MissingPackage
@@ -19,6 +20,9 @@ except ImportError as error:
 
 _TRACEPARENT = "traceparent"
 _PROPAGATOR = TraceContextTextMapPropagator()
+
+_inside: ContextVar[tuple[object, str, trace.Span] | None] = ContextVar("anysaga_saga_span", default=None)
+"""The saga that runs in this task: the middleware, the saga's id, and its span."""
 
 
 class OpenTelemetryMiddleware(Middleware):
@@ -46,6 +50,8 @@ class OpenTelemetryMiddleware(Middleware):
         if not call.recovers:
             _note(call, span)
         self._spans.setdefault(call.saga_id, []).append(span)
+        outer = _inside.get()
+        _inside.set((self, call.saga_id, span))
         try:
             with _failing(span):
                 result = await call_next()
@@ -53,6 +59,7 @@ class OpenTelemetryMiddleware(Middleware):
             if result.state in (SagaState.PARKED, SagaState.COMPENSATED):
                 span.set_status(trace.StatusCode.ERROR)
         finally:
+            _inside.set(outer)  # by no token: a transaction may be left in another task
             self._forget(call.saga_id, span)
             span.end()
         return result
@@ -66,7 +73,7 @@ class OpenTelemetryMiddleware(Middleware):
             "saga.step.path": call.path,
             "saga.step.attempt": call.attempt,
         }
-        saga = next(iter(self._spans.get(call.saga_id, ())), None)
+        saga = self._span_of(call.saga_id)
         with (
             self._tracer.start_as_current_span(
                 f"{'step' if call.verb == 'act' else 'compensate'} {call.step}",
@@ -78,6 +85,12 @@ class OpenTelemetryMiddleware(Middleware):
             _failing(span),
         ):
             return await call_next()
+
+    def _span_of(self, saga_id: str) -> trace.Span | None:
+        inside = _inside.get()
+        if inside is not None and inside[:2] == (self, saga_id):  # another store may have a saga of this id, too
+            return inside[2]
+        return next(iter(self._spans.get(saga_id, ())), None)  # a transaction that another task goes on with
 
     def _forget(self, saga_id: str, span: trace.Span) -> None:
         spans = self._spans[saga_id]
