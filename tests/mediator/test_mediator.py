@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 import anyio
 import pytest
+from attrs import define
 from drives import eventually_ended
 from journeys import CARD, Journey, Leg, PlainLeg, cancelled_once, hangs_once, raises, saga_of
 
@@ -25,6 +26,7 @@ from anysaga import (
     SagaNotFound,
     SagaState,
     SagaWorker,
+    Step,
     current_step,
 )
 from anysaga.abc import Claim, NewSaga, Storage
@@ -294,6 +296,53 @@ async def test_a_step_that_does_not_end_in_time_is_cancelled_and_nothing_is_undo
     async with mediator:
         await mediator.resume("j")
     assert did == ["act a", "act b", "act b"]
+
+
+@define
+class Errand:
+    """Another context."""
+
+
+async def test_a_step_has_the_grace_of_its_saga_to_end_when_the_time_is_up(storage: Storage, did: list[str]) -> None:
+    """It is done then, and is not called again."""
+    both, ends = anyio.Event(), anyio.Event()
+    began: list[str] = []
+
+    def begin(name: str) -> None:
+        began.append(name)
+        if len(began) == 2:
+            both.set()
+
+    class Impatient(Step[Errand]):
+        read_only = True
+
+        async def act(self, errand: Errand) -> None:
+            begin("errand")
+            try:
+                await anyio.sleep_forever()
+            finally:
+                ends.set()  # the time is up, for both
+
+    async def act(journey: Journey) -> None:
+        begin("journey")
+        await ends.wait()
+
+    async def run(context: Journey | Errand, saga_id: str) -> None:
+        with pytest.raises(MediatorClosed):
+            await mediator.run(context, saga_id=saga_id)
+
+    sagas = SagaMap()
+    sagas.bind(Journey, saga_of(None, Leg("a", did, act=act), Leg("b", did), grace=30.0))
+    sagas.bind(Errand, Saga[Errand](name="errand", steps=[Impatient], grace=0.01))
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            async with SagaMediator(sagas, storage=storage, drain_timeout=0.01) as mediator:
+                group.start_soon(run, Journey(), "j")
+                group.start_soon(run, Errand(), "e")
+                await both.wait()
+        async with mediator:
+            await mediator.resume("j")
+    assert did == ["act a", "act b"]
 
 
 async def test_leaving_without_entering_is_refused(mediator_of: Mediators, did: list[str]) -> None:
