@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sse import EventSource, all_events, refusal, served, words_of
 
 from anysaga import (
     InvalidArgument,
+    MediatorClosed,
     MemoryStorage,
     SagaMap,
     SagaMediator,
@@ -24,7 +26,7 @@ from anysaga import (
     StorageClosed,
     integrations,
 )
-from anysaga.abc import Storage
+from anysaga.abc import Claim, Storage
 from anysaga.integrations import MediatorDep, SagaEvents, mediator_lifespan, saga_events
 
 pytestmark = pytest.mark.anyio
@@ -189,6 +191,69 @@ async def test_who_comes_back_is_told_exactly_the_rest(
         for at, (number, _) in enumerate(everything[:-1]):
             assert await all_events(url + path, number) == everything[at + 1 :]
     assert did == ["act a", "act b", "act c"]
+
+
+async def test_a_saga_that_another_process_gives_back_is_taken_up_for_who_watches_it_here(
+    storage: Storage, did: list[str]
+) -> None:
+    """As when a server is replaced: its page came back to the next one while the first one still drove the saga."""
+    began, ends, deed = gate()
+    old, new = (mediator_of(storage, Leg("a", did, act=deed), Leg("b", did)) for _ in range(2))
+    sent = Sent()
+
+    async def run() -> None:
+        with pytest.raises(MediatorClosed):
+            await old.run(Journey(), saga_id="j")
+
+    async def leave() -> None:
+        await anyio.wait_all_tasks_blocked()
+        ends.set()
+
+    with anyio.fail_after(20):
+        async with new, anyio.create_task_group() as group, old:
+            group.start_soon(run)
+            await began.wait()
+            answer = await saga_events(new, Journey(), saga_id="j", poll=0.02)
+            group.start_soon(answer, {"type": "http"}, never, sent)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(leave)
+    assert sent.body.endswith(b'"state":"COMPLETED"}\n\n')
+    assert did == ["act a", "act b"]
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_saga_that_another_process_drives_is_left_to_it(did: list[str], ends: bool) -> None:
+    """To its end, or until the client goes away."""
+    asked_again, gone, sent = anyio.Event(), anyio.Event(), Sent()
+    claims: list[str] = []
+
+    class Asked(MemoryStorage):
+        async def claim(self, saga_id: str, **options: Any) -> Claim:
+            claims.append(saga_id)
+            if len(claims) > 1:  # after that of the stream
+                asked_again.set()
+            return await super().claim(saga_id, **options)
+
+    storage = Asked()
+    began, goes_on, deed = gate()
+    old, new = (mediator_of(storage, Leg("a", did, act=deed), Leg("b", did)) for _ in range(2))
+
+    async def receive() -> dict[str, Any]:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    with anyio.fail_after(20):
+        async with new, old, anyio.create_task_group() as group:
+            group.start_soon(partial(old.run, Journey(), saga_id="j"))
+            await began.wait()
+            async with anyio.create_task_group() as watching:
+                answer = await saga_events(new, Journey(), saga_id="j", poll=0.001)
+                watching.start_soon(answer, {"type": "http"}, receive, sent)
+                await asked_again.wait()
+                (goes_on if ends else gone).set()
+            goes_on.set()
+    assert sent.body.endswith(b'"state":"COMPLETED"}\n\n') is ends
+    assert did == ["act a", "act b"]
 
 
 async def test_who_has_seen_the_end_is_asked_not_to_come_back(

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from anysaga._arguments import check_seconds
 from anysaga._definition import Definition
 from anysaga._errors import (
+    AnysagaError,
     MediatorClosed,
     SagaAlreadyRunning,
     SagaMismatch,
@@ -31,6 +32,8 @@ _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the secon
 
 _DRIVEN_ELSEWHERE = (SagaAlreadyRunning, StaleFence)
 _SHUT_DOWN = (MediatorClosed, StorageClosed)
+_LOOKS = 5
+"""After how many looks at a saga that somebody else drives its owner is asked for."""
 
 
 class SagaEvents(Response):
@@ -40,8 +43,9 @@ class SagaEvents(Response):
     saga that is not stored yet. `after` is the number of the last entry that the client has seen.
 
     The log of the store is what is told, so that it is the same whoever drives the saga; the mediator's stream only
-    says when to look. A store that does not answer is asked again. When the mediator or the store is closed, the
-    response ends, and the client comes back to another process.
+    says when to look. Where somebody else drives the saga, and goes away, it is taken up here. A store that does not
+    answer is asked again. When the mediator or the store is closed, the response ends, and the client comes back to
+    another process.
     """
 
     media_type = "text/event-stream"
@@ -99,7 +103,7 @@ class _Watch:
         self._definition: Definition | None = None
         self._moved = anyio.Event()
         self._failure: Exception | None = None
-        self._over = False
+        self._told = anyio.Event()
         self._sent_at = current_time()
         self.driven = anyio.Event()
 
@@ -107,21 +111,50 @@ class _Watch:
         """Cancel `scope` when the client goes away before it was told all."""
         while (await receive())["type"] != "http.disconnect":
             pass
-        if not self._over:
+        if not self._told.is_set():
             scope.cancel()
 
     async def drive(self) -> None:
-        """Follow the mediator's stream. What the saga raises is in its log; what kept it from its end is remembered."""
+        """Follow the mediator's stream. Where somebody else drives the saga, take it up once nobody does."""
+        stream = self._response._stream
         try:
-            if self._response._stream is not None:
-                async with self._response._stream as stream:
-                    async for _ in stream:
-                        self._wake()
-        except Exception as error:  # noqa: BLE001 - judged once the log was looked at
-            self._failure = error
+            while stream is not None:
+                await self._follow(stream)
+                stream = stream._again() if await self._is_left_by_others() else None
         finally:
             self.driven.set()
             self._wake()
+
+    async def _follow(self, stream: SagaStream[Any]) -> None:
+        """See a saga to its end. What it raises is in its log; what kept it from its end is remembered."""
+        self._failure = None
+        try:
+            async with stream:
+                async for _ in stream:
+                    self._wake()
+        except Exception as error:  # noqa: BLE001 - judged once the log was looked at
+            self._failure = error
+        self._wake()
+
+    async def _is_left_by_others(self) -> bool:
+        """Wait until a saga that somebody else drives is over, or free: its owner was stopped, or has died."""
+        response = self._response
+        storage, saga_id = response._mediator.storage, response._saga_id
+        while isinstance(self._failure, _DRIVEN_ELSEWHERE):
+            with move_on_after(_LOOKS * response._poll):
+                await self._told.wait()
+            if self._told.is_set():
+                return False
+            try:  # of the store alone: a stream would call middlewares each time
+                claim = await storage.claim(saga_id)
+                with CancelScope(shield=True):
+                    await storage.release(claim)
+            except (SagaAlreadyRunning, StaleFence, StorageUnavailable):
+                continue
+            except AnysagaError:
+                return False  # it has ended meanwhile, or who looks at its log meets the same error
+            return True
+        return False
 
     async def tell(self) -> None:
         """Send everything, and keep the connection alive meanwhile."""
@@ -134,7 +167,7 @@ class _Watch:
             if await self._look():
                 break
             await self._rest(moved)
-        self._over = True
+        self._told.set()
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _look(self) -> bool:

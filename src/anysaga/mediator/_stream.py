@@ -67,6 +67,10 @@ class SagaStream(Generic[ContextT]):
         """Look no longer: a disconnect, unless the saga is over."""
         await self._leave(None)
 
+    def _again(self) -> SagaStream[ContextT]:
+        """The same stream, not begun yet."""
+        return SagaStream(self._saga_id, self._begin)
+
     def __aiter__(self) -> Self:
         return self
 
