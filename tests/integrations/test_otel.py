@@ -183,7 +183,7 @@ async def test_a_transaction_that_another_task_goes_on_with_stays_in_its_trace(d
     async def enter() -> None:
         opened.append(await saga.transaction(Journey()).__aenter__())
 
-    async with anyio.create_task_group() as group:
+    async with anyio.create_task_group() as group:  # noqa: ASYNC112 - in a task of its own
         group.start_soon(enter)
     (transaction,) = opened
     async for _ in transaction:

@@ -334,9 +334,10 @@ async def test_a_step_has_the_grace_of_its_saga_to_end_when_the_time_is_up(stora
     sagas = SagaMap()
     sagas.bind(Journey, saga_of(None, Leg("a", did, act=act), Leg("b", did), grace=30.0))
     sagas.bind(Errand, Saga[Errand](name="errand", steps=[Impatient], grace=0.01))
+    mediator = SagaMediator(sagas, storage=storage, drain_timeout=0.01)
     with anyio.fail_after(20):
         async with anyio.create_task_group() as group:
-            async with SagaMediator(sagas, storage=storage, drain_timeout=0.01) as mediator:
+            async with mediator:
                 group.start_soon(run, Journey(), "j")
                 group.start_soon(run, Errand(), "e")
                 await both.wait()

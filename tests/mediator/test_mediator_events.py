@@ -102,6 +102,7 @@ class Broker(Publisher):
         self.life.append("open")
 
     async def aclose(self) -> None:
+        await anyio.lowlevel.checkpoint()
         self.life.append("closed")
 
     async def publish(self, messages: Sequence[Message], /) -> Sequence[Exception | None]:
@@ -251,6 +252,17 @@ async def test_a_publisher_that_cannot_be_closed_keeps_nobody_from_leaving() -> 
 
     async with made(MemoryStorage(), JourneySaga, Ledger(), publisher=Stuck()) as mediator:
         await mediator.run(Journey())
+
+
+async def test_a_publisher_that_does_not_end_closing_keeps_nobody_from_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hangs(Broker):
+        async def aclose(self) -> None:
+            await anyio.sleep_forever()
+
+    monkeypatch.setattr("anysaga.mediator._mediator._CLOSING", 0.01)
+    with anyio.fail_after(20):
+        async with made(MemoryStorage(), JourneySaga, Ledger(), publisher=Hangs()) as mediator:
+            await mediator.run(Journey())
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

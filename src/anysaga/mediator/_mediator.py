@@ -162,8 +162,7 @@ class SagaMediator:
         `SagaParked`, `SagaAbandoned`; and what `run` raises.
         """
         identity = checked_id(saga_id)
-        if not self._closed:
-            await self._startup()  # before the store is asked, which may need it
+        await self._startup()  # before the store is asked, which may need it
         record = await self._storage.load(identity)
         return await self._run(self._sagas.stored(record.summary), None, identity)
 
