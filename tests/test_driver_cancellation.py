@@ -141,6 +141,24 @@ async def test_what_does_not_fit_into_the_grace_is_given_to_recovery_at_once(
     assert did[5:] == ["undo b", "undo a"]
 
 
+async def test_an_undo_whose_thread_outlasts_the_grace_parks_the_saga(
+    storage: Storage, did: list[str], cancelled: Cancelled
+) -> None:
+    """F, G3: given to recovery, it was undone again beside the thread."""
+    began, ends = anyio.Event(), threading.Event()
+    saga = saga_of(
+        storage,
+        PlainLeg("a", did, undo=lambda _: ends.wait(20)),
+        Leg("b", did, act=hangs(began)),
+        grace=0.05,
+    )
+    await cancelled(began, lambda: saga.run(Journey(), saga_id="j"))
+    summary = (await storage.load("j")).summary
+    ends.set()
+    assert (summary.state, summary.owner) == (SagaState.PARKED, None)
+    assert "still running" in (summary.note or "")
+
+
 async def test_a_cancelled_pivot_is_never_undone_and_given_to_recovery_forward(
     storage: Storage, did: list[str], cancelled: Cancelled
 ) -> None:

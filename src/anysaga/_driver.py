@@ -150,8 +150,7 @@ class Driver:
             return
         self.stepping.run.fresh.clear()
         if self.stepping.run.parks:
-            await self._park(self.stepping.run.parks[0])
-            await self._end()
+            await self._end_parked(self.stepping.run.parks[0])
             return
         if self.stepping.run.drains or not (self.progress.going_back or can_go_back(self.progress)):
             await self.suspend()
@@ -283,8 +282,12 @@ class Driver:
     async def _undo(self, *, cancelled: bool = False) -> None:
         """Undo all that is left to undo, under a shield. What does not fit into the grace is given to recovery."""
         in_time = await run_shielded(self._backward, self.progress.definition.grace, cancelled=cancelled)
-        if not in_time:
-            with CancelScope(shield=True):
+        if in_time:
+            return
+        with CancelScope(shield=True):
+            if self.stepping.run.parks:  # an undo whose thread still runs: nobody may undo beside it
+                await self._end_parked(self.stepping.run.parks[0])
+            else:
                 await self.suspend()
 
     async def _backward(self) -> None:
@@ -299,6 +302,10 @@ class Driver:
                     await self._lane.undo(decision)
             if run.parks:
                 await self._park(run.parks[0])
+        await self._end()
+
+    async def _end_parked(self, parking: Parking) -> None:
+        await self._park(parking)
         await self._end()
 
     async def _end(self) -> None:
