@@ -156,7 +156,7 @@ class TestRefusedParallels:
     def test_of_a_list(self) -> None:
         (problem,) = problems_of(Parallel([A, B]))  # type: ignore[arg-type]  # what is refused
 
-        assert problem.startswith(f"{[A, B]!r} is no step: list subclasses of Step")
+        assert problem.startswith(f"{[A, B]!r} is no step: list subclasses of anysaga.Step")
 
 
 class TestRefusedParts:
@@ -177,7 +177,10 @@ class TestRefusedParts:
     @pytest.mark.parametrize("whole", [lambda part: Fallback(A, part), lambda part: Parallel(A, part)], ids=["F", "P"])
     def test_what_is_no_step(self, whole: Any, wrong: Any) -> None:
         assert problems_of(whole(wrong)) == (
-            f"{wrong!r} is no step: list subclasses of Step, or instances of them, Fallback(...) or Parallel(...)",
+            (
+                f"{wrong!r} is no step: list subclasses of anysaga.Step, or instances of them, anysaga.Fallback(...) "
+                "or anysaga.Parallel(...)"
+            ),
         )
 
     @pytest.mark.parametrize(

@@ -122,7 +122,10 @@ class TestSteps:
     @pytest.mark.parametrize("wrong", [Order, "Reserve", None, len, Reserve().act], ids=lambda one: type(one).__name__)
     def test_each_is_a_step(self, wrong: object) -> None:
         assert problems_of(wrong) == (
-            f"{wrong!r} is no step: list subclasses of Step, or instances of them, Fallback(...) or Parallel(...)",
+            (
+                f"{wrong!r} is no step: list subclasses of anysaga.Step, or instances of them, anysaga.Fallback(...) "
+                "or anysaga.Parallel(...)"
+            ),
         )
 
     def test_classes_and_instances_may_be_mixed(self) -> None:

@@ -95,7 +95,7 @@ async def test_neither_a_context_nor_an_id_is_refused() -> None:
 
 @pytest.mark.parametrize("bad", ["sqlite:///sagas.db", object(), MemoryStorage])
 async def test_a_storage_that_is_none_is_refused_with_the_way_out(bad: Any) -> None:
-    with pytest.raises(InvalidArgument, match="only run_saga and iter_saga take a text"):
+    with pytest.raises(InvalidArgument, match="only blocking calls, such as run_saga, take a text"):
         Holiday(storage=bad)
 
 

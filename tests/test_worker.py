@@ -388,8 +388,8 @@ def test_numbers_that_make_no_sense_are_refused(bad: dict[str, Any], did: list[s
         ([], "at least one"),
         (Saga, "even if it is only one"),
         (5, "even if it is only one"),
-        ([5], "give a class derived from Saga, or a saga"),
-        ([Order], "give a class derived from Saga, or a saga"),
+        ([5], "give a class derived from anysaga.Saga, or a saga"),
+        ([Order], "give a class derived from anysaga.Saga, or a saga"),
     ],
 )
 def test_what_are_no_sagas_is_refused(sagas: Any, problem: str) -> None:

@@ -148,7 +148,10 @@ def _step_problems(steps: Sequence[object]) -> Iterator[str]:
     names: set[str] = set()
     for step in steps:
         if not is_step(step):
-            yield f"{step!r} is no step: list subclasses of Step, or instances of them, Fallback(...) or Parallel(...)"
+            yield (
+                f"{step!r} is no step: list subclasses of anysaga.Step, or instances of them, anysaga.Fallback(...) or "
+                "anysaga.Parallel(...)"
+            )
             continue
         name = step_name(step)
         if name in names:

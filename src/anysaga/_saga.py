@@ -226,7 +226,7 @@ def made_saga(given: object, **options: Any) -> Saga[Any]:
         return given
     if isinstance(given, type) and issubclass(given, Saga):
         return given(**options)
-    raise InvalidArgument("saga", given, "give a class derived from Saga, or a saga")
+    raise InvalidArgument("saga", given, "give a class derived from anysaga.Saga, or a saga")
 
 
 def made_sagas(given: object) -> list[Saga[Any]]:
@@ -258,7 +258,9 @@ def checked_storage(storage: Storage | None) -> Storage:
     if isinstance(storage, Storage):
         return storage
     raise InvalidArgument(
-        "storage", storage, "give a Storage, such as SQLAlchemyStorage(url); only run_saga and iter_saga take a text"
+        "storage",
+        storage,
+        "give a Storage, such as SQLAlchemyStorage(url); only blocking calls, such as run_saga, take a text",
     )
 
 

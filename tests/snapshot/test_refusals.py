@@ -522,3 +522,26 @@ def test_no_error_quotes_a_secret_when_reading(text: str) -> None:
 def test_a_typed_dict_keeps_no_secret() -> None:
     with pytest.raises(NotStorable, match="attrs class or a dataclass"):
         codec_for(Vault, where="Vault")
+
+
+@dataclass
+class SizedOfDataclass(DataclassBase):
+    size: int = 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "where"),
+    [(DataclassBase, SizedOfDataclass(), "it"), (list[DataclassBase], [SizedOfDataclass()], "it[]")],
+)
+def test_an_object_of_a_subclass_is_refused_with_the_class_to_declare(kind: Any, value: Any, where: str) -> None:
+    """What it has more than its base would not be stored, and come back as the base."""
+    reason = "expected DataclassBase, found its subclass SizedOfDataclass, whose own fields would be lost"
+    with pytest.raises(NotStorable) as caught:
+        codec_for(kind, where="it").encode(value, where="it")
+    assert (caught.value.where, caught.value.reason) == (where, f"{reason}: declare SizedOfDataclass")
+
+
+def test_a_union_takes_an_object_of_a_class_and_of_its_subclass() -> None:
+    codec = codec_for(DataclassBase | SizedOfDataclass, where="it")
+    for value in (DataclassBase("tea"), SizedOfDataclass("tea", 3)):
+        assert codec.decode(codec.encode(value, where="it"), where="it") == value

@@ -45,6 +45,15 @@ def unexpected(expected: str, value: object) -> Misfit:
     return Misfit(f"expected {expected}, found {type(value).__name__}")
 
 
+def of_other_class(expected: type, value: object) -> Misfit:
+    """The same for values with fields, which may be of a subclass, as answers often are."""
+    if not isinstance(value, expected):
+        return unexpected(expected.__name__, value)
+    own = type(value).__name__
+    words = f"expected {expected.__name__}, found its subclass {own}, whose own fields would be lost: declare {own}"
+    return Misfit(words)
+
+
 @contextmanager
 def under(segment: str) -> Iterator[None]:
     """Prefix the path of a misfit inside. For compiling; hooks have their own `try`, which costs nothing."""

@@ -21,7 +21,7 @@ import attrs
 from ._collections import Hooks, fixed_reader, fixed_writer
 from ._fields import Field, fields_of
 from ._flat import flat_reader, flat_writer
-from ._misfit import Misfit, Read, Write, under, unexpected
+from ._misfit import Misfit, Read, Write, of_other_class, under, unexpected
 from ._secrets import is_secret
 
 _UNKNOWN = "it has a field that is not declared"
@@ -40,7 +40,7 @@ def write_class(kind: Any, hooks: Hooks) -> Write:
 
     def write_hook(value: Any) -> dict[str, Any]:
         if value.__class__ is not cls:
-            raise unexpected(cls.__name__, value)
+            raise of_other_class(cls, value)
         plain: dict[str, Any] = {}
         name = ""
         try:

@@ -44,4 +44,4 @@ def _definition_of(saga: object) -> Definition:
         return saga.definition
     if isinstance(saga, type) and issubclass(saga, Saga) and saga._compiled is not None:
         return saga._compiled
-    raise InvalidArgument("saga", saga, "give a class derived from Saga that has `steps`, or a saga")
+    raise InvalidArgument("saga", saga, "give a class derived from anysaga.Saga that has `steps`, or a saga")
