@@ -45,10 +45,7 @@ HOSTILE = (
     "o",
     "$$x^2$$",
     "wrap: text",
-    "two\nlines",
-    "tab\there",
     " ",
-    "\u200b",
     "Größe 発注 🍵",
     "é̂",
     "مرحبا",
@@ -61,6 +58,7 @@ HOSTILE = (
     "---",
 )
 names = st.one_of(st.sampled_from(HOSTILE), st.text(min_size=1, max_size=12))
+declared_names = names.filter(str.isprintable)
 
 
 @define
@@ -120,11 +118,11 @@ _options: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 
 @st.composite
 def drawn_sagas(draw: st.DrawFn) -> Saga[Order]:
-    """A saga of any shape, whose names may be anything."""
+    """A saga of any shape, whose names may be anything that can be declared."""
     taken: set[str] = set()
 
     def free() -> str:
-        name = draw(names.filter(lambda one: one not in taken))
+        name = draw(declared_names.filter(lambda one: one not in taken))
         taken.add(name)
         return name
 
@@ -145,4 +143,4 @@ def drawn_sagas(draw: st.DrawFn) -> Saga[Order]:
     steps = [branch(3) for _ in range(draw(st.integers(1, 3)))]
     if draw(st.booleans()):
         steps += [Point(free()), Plain(free(), retry=AGAIN)]
-    return saga_of(*steps, name=draw(names), timeout=draw(st.none() | st.just(60.0)))
+    return saga_of(*steps, name=draw(declared_names), timeout=draw(st.none() | st.just(60.0)))
