@@ -34,6 +34,7 @@ from anysaga._errors import (
 from anysaga._journal import Journal
 from anysaga._lane import Lane
 from anysaga._nodes import ROOT
+from anysaga._notes import add_note
 from anysaga._progress import Progress
 from anysaga._records import EntryKind
 from anysaga._results import StepResult
@@ -133,7 +134,7 @@ class Driver:
         try:
             await self.turn_back(cause, cancelled=not isinstance(error, Exception))
         except (StorageError, StaleFence) as problem:
-            error.add_note(f"{self.progress.definition.name} ({self.journal.saga_id}): {problem}")
+            add_note(error, f"{self.progress.definition.name} ({self.journal.saga_id}): {problem}")
             self.drop()
         except BaseException:
             self.drop()
@@ -204,7 +205,7 @@ class Driver:
             return parked
         if error is None:
             return SagaCompensated(saga, saga_id, progress.back.get(ROOT, ""))
-        error.add_note(self.note_on_undo())
+        add_note(error, self.note_on_undo())
         return error
 
     def note_on_undo(self) -> str:

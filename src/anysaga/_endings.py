@@ -13,6 +13,7 @@ from anysaga._errors import ContextConflict, NotStorable, SagaTimeout
 from anysaga._journal import Journal
 from anysaga._live_context import LiveContext
 from anysaga._nodes import ROOT, Leaf
+from anysaga._notes import add_note
 from anysaga._progress import clashes_at
 from anysaga._records import EntryKind, Outcome, StoredEvent
 from anysaga._results import StepResult
@@ -180,7 +181,7 @@ class Endings:
             again = asks_to_end(error) or retry.matches(error)
             return retry.wait_after(attempt) if again else None
         except Exception as problem:  # noqa: BLE001 - a user's function may raise anything
-            error.add_note(f"Retry.on could not judge this error: {self.context.in_words(problem)}")
+            add_note(error, f"Retry.on could not judge this error: {self.context.in_words(problem)}")
             return None
 
     def _context_or_none(self, durable: str) -> tuple[str | None, str]:

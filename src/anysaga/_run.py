@@ -10,6 +10,7 @@ from attrs import define, field, frozen
 
 from anysaga._errors import SagaTimeout
 from anysaga._nodes import PRIMARY, ROOT, Leaf, is_below
+from anysaga._notes import add_context
 from anysaga._results import StepResult
 from anysaga._threads import ThreadRun
 
@@ -88,7 +89,7 @@ class Run:
         for above in reversed(leaf.above):
             earlier = [] if above.parallel or above.falls_back else self._errors_below(f"{above.path}/{PRIMARY}")
             if earlier:
-                _add_context(error, _combined(earlier))
+                add_context(error, _combined(earlier))
                 break
         self._errors[leaf.path] = error
 
@@ -128,12 +129,3 @@ def _combined(errors: list[BaseException]) -> BaseException:
     if len(errors) == 1:
         return errors[0]
     return BaseExceptionGroup("several steps of a Parallel failed", errors)
-
-
-def _add_context(error: BaseException, earlier: BaseException) -> None:
-    seen = {id(error)}
-    while error.__context__ is not None and id(error.__context__) not in seen:
-        error = error.__context__
-        seen.add(id(error))
-    if error.__context__ is None and id(earlier) not in seen:
-        error.__context__ = earlier

@@ -17,6 +17,7 @@ from anysaga._definition import Definition
 from anysaga._errors import AnysagaError, ContainerFailed, NotProvided, StrayCancellation
 from anysaga._middleware import Middleware, SagaCall
 from anysaga._nodes import Leaf
+from anysaga._notes import add_note
 from anysaga._results import SagaResult
 from anysaga._step import Step
 from anysaga._wiring import MappingContainer, wire
@@ -182,7 +183,7 @@ class SagaScope:
         problem = self._failed("close its scope", failure)
         logger.error("%s", problem, exc_info=failure)
         if error is not None:
-            error.add_note(str(problem))
+            add_note(error, str(problem))
 
     def _failed(self, doing: str, error: BaseException, step: str = "") -> ContainerFailed:
         problem = StrayCancellation("the container") if is_stray(error, self._native_before) else error

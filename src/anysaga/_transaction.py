@@ -14,6 +14,7 @@ from anysaga._definition import Definition
 from anysaga._driver import Driver
 from anysaga._errors import TransactionMisused, UnfinishedSagaWarning
 from anysaga._middleware import Middleware
+from anysaga._notes import add_note
 from anysaga._opening import Opened, open_saga
 from anysaga._records import SagaState
 from anysaga._results import SagaResult, StepResult
@@ -261,7 +262,7 @@ class SagaTransaction(Generic[ContextT]):
         problem = TransactionMisused(self._definition.name, _TWO_TASKS)
         if exc is None:
             raise problem
-        exc.add_note(str(problem))
+        add_note(exc, str(problem))
 
     async def _leave(self, driver: Driver, exc: BaseException | None) -> None:
         if exc is None:
@@ -276,7 +277,7 @@ class SagaTransaction(Generic[ContextT]):
         if driver.progress.parked is not None and not cancelled:
             raise driver.end_error() from exc
         if driver.progress.end is not None:
-            exc.add_note(driver.note_on_undo())
+            add_note(exc, driver.note_on_undo())
 
     async def _leave_unfinished(self, driver: Driver) -> None:
         await driver.suspend()  # before the warning, which may be an error
