@@ -70,6 +70,13 @@ def test_a_context_without_a_saga_is_refused_with_those_that_have_one() -> None:
     assert (caught.value.context, caught.value.known) == ("Journey", ("Order",))
 
 
+def test_a_class_of_contexts_is_no_context() -> None:
+    sagas = SagaMap()
+    sagas.bind(Order, OrderSaga)
+    with pytest.raises(InvalidArgument, match="an object of this class"):
+        sagas.of(Order)
+
+
 def test_a_subclass_of_a_context_needs_a_saga_of_its_own() -> None:
     """Else its own fields would be lost in the store."""
     sagas = SagaMap()

@@ -106,6 +106,19 @@ async def test_errors_of_a_saga_come_out_as_they_are(mediator_of: Mediators, did
     assert entered or seen == ["a"]
 
 
+@pytest.mark.parametrize("entered", [True, False])
+async def test_a_stream_that_raised_is_over(mediator_of: Mediators, did: list[str], entered: bool) -> None:
+    mediator = mediator_of(Leg("a", did), Leg("b", did, act=raises(ValueError("no"))))
+    async with mediator if entered else nullcontext():
+        stream = mediator.stream(Journey())
+        with pytest.raises(ValueError, match="no"):
+            async for _ in stream:
+                pass
+        assert [step async for step in stream] == []
+        with pytest.raises(InvalidArgument):
+            _ = stream.result
+
+
 async def test_a_caller_that_is_cancelled_lets_the_saga_go_on(
     mediator_of: Mediators, storage: Storage, did: list[str]
 ) -> None:
@@ -336,11 +349,10 @@ async def test_a_step_has_the_grace_of_its_saga_to_end_when_the_time_is_up(stora
     sagas.bind(Errand, Saga[Errand](name="errand", steps=[Impatient], grace=0.01))
     mediator = SagaMediator(sagas, storage=storage, drain_timeout=0.01)
     with anyio.fail_after(20):
-        async with anyio.create_task_group() as group:
-            async with mediator:
-                group.start_soon(run, Journey(), "j")
-                group.start_soon(run, Errand(), "e")
-                await both.wait()
+        async with anyio.create_task_group() as group, mediator:
+            group.start_soon(run, Journey(), "j")
+            group.start_soon(run, Errand(), "e")
+            await both.wait()
         async with mediator:
             await mediator.resume("j")
     assert did == ["act a", "act b"]

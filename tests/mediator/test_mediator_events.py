@@ -24,6 +24,7 @@ from anysaga import (
     SagaMediator,
     SagaResult,
     Step,
+    StrayCancellation,
     current_step,
 )
 from anysaga.abc import Message, Outbox, Publisher, Storage
@@ -278,6 +279,19 @@ async def test_a_cancelled_task_that_a_publisher_awaits_when_it_closes_cancels_n
     async with made(MemoryStorage(), JourneySaga, Ledger(), publisher=Careless()) as mediator:
         await mediator.run(Journey())
     assert "the publisher could not be closed" in caplog.text
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_cancelled_task_that_a_publisher_awaits_when_it_opens_is_a_failure_of_it(anyio_backend: str) -> None:
+    class Careless(Broker):
+        async def open(self) -> None:
+            connecting = asyncio.ensure_future(anyio.sleep_forever())
+            connecting.cancel()
+            await connecting
+
+    with pytest.raises(StrayCancellation, match="the publisher"):
+        async with made(MemoryStorage(), JourneySaga, Ledger(), publisher=Careless()):
+            raise AssertionError
 
 
 async def test_a_storage_that_is_closed_first_keeps_nobody_from_leaving(storage: Storage) -> None:
