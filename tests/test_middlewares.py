@@ -275,6 +275,36 @@ def test_what_is_no_middleware_is_refused(did: list[str]) -> None:
         saga_of(None, Leg("a", did), middlewares=[Tells])
 
 
+class Yields(Middleware):
+    async def step(self, call: StepCall, call_next: NextStep) -> Any:
+        yield await call_next()
+
+
+class Short(Middleware):
+    async def saga(self, call_next: NextSaga) -> Any:  # type: ignore[override]  # that is the mistake
+        return await call_next()
+
+
+class Loose(Middleware):
+    async def saga(self, *given: Any, **named: Any) -> Any:
+        return await given[1]()
+
+    @staticmethod
+    async def step(call: StepCall, call_next: NextStep) -> Any:
+        return await call_next()
+
+
+@pytest.mark.parametrize(("wrong", "words"), [(Yields(), "has a `yield`"), (Short(), r"`saga\(call, call_next\)`")])
+def test_what_would_fail_each_saga_is_refused_before_one_begins(wrong: Middleware, words: str, did: list[str]) -> None:
+    with pytest.raises(InvalidArgument, match=words):
+        saga_of(None, Leg("a", did), middlewares=[wrong])
+
+
+async def test_what_can_be_called_in_another_way_too_is_none_of_that(did: list[str]) -> None:
+    await saga_of(None, Leg("a", did), middlewares=[Loose()]).run(Journey())
+    assert did == ["act a"]
+
+
 # Around a step
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from types import FunctionType, MethodType
 from typing import Any, Literal, TypeAlias
 
 from attrs import define, field
@@ -10,6 +11,7 @@ from attrs import define, field
 from anysaga._arguments import check_texts
 from anysaga._errors import InvalidArgument
 from anysaga._results import SagaResult
+from anysaga._signatures import has_yield, takes
 
 
 @define(eq=False)
@@ -110,4 +112,20 @@ def checked_middlewares(middlewares: Iterable[Middleware]) -> tuple[Middleware, 
             raise InvalidArgument("middlewares", one, "give objects of classes that extend Middleware")
         if type(one).saga is Middleware.saga and type(one).step is Middleware.step:
             raise InvalidArgument("middlewares", one, "it overrides neither `saga` nor `step`, so nobody calls it")
+        for name in ("saga", "step"):
+            _check_callable(one, name)
     return given
+
+
+def _check_callable(middleware: Middleware, name: str) -> None:
+    """Refuse now what would fail each saga, and have it undone."""
+    method = getattr(middleware, name)
+    function, count = (method.__func__, 3) if isinstance(method, MethodType) else (method, 2)
+    if not isinstance(function, FunctionType):
+        return
+    if has_yield(function):
+        raise InvalidArgument(
+            "middlewares", middleware, f"its `{name}` has a `yield`: write `await call_next()` in its place"
+        )
+    if not takes(function, count):
+        raise InvalidArgument("middlewares", middleware, f"its `{name}` cannot be called as `{name}(call, call_next)`")
