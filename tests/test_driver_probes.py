@@ -84,6 +84,17 @@ async def test_the_caller_s_context_has_what_the_last_step_wrote_whose_probe_say
     assert result.context is journey
 
 
+async def test_the_caller_s_context_has_what_a_failed_step_wrote_whose_probe_says_not_done(
+    storage: Storage, did: list[str]
+) -> None:
+    """As it has without a probe."""
+    journey = Journey()
+    leg = ProbedLeg("a", did, act=raises(OSError()), answer=answers(Outcome.NOT_DONE))
+    with pytest.raises(OSError):  # noqa: PT011 - it has no text
+        await saga_of(storage, leg).run(journey)
+    assert journey.stops == ["a"]
+
+
 async def test_a_probe_that_says_not_done_spares_the_step_its_undo(storage: Storage, did: list[str]) -> None:
     leg = ProbedLeg("b", did, act=raises(OSError("mine")), answer=answers(Outcome.NOT_DONE))
     with pytest.raises(OSError, match="mine"):

@@ -168,8 +168,8 @@ class Stepping:
         if not isinstance(answer, Outcome):
             answer, text = Outcome.UNKNOWN, self._why_no_answer(leaf, ended)
         self._endings.probed(leaf, answer, text)
-        if answer is Outcome.DONE:
-            self.context.bring_to(progress.context_of(leaf).base)  # what its act wrote counts, perhaps as the last
+        if ended.how is not How.STILL_RUNNING:
+            self.context.bring_to(progress.context_of(leaf).current)  # what its act wrote, perhaps as the last one
         self.run.in_call.pop(leaf.path, None)
         _raise_again(ended)
 
