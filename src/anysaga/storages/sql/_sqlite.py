@@ -6,7 +6,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
@@ -136,7 +136,10 @@ class SQLiteDatabase(Database):
         deadline = time.monotonic() + self._busy_timeout
         while True:
             try:
-                (mode,) = driver.execute("PRAGMA journal_mode = WAL").fetchone()
+                # By a cursor: `execute` of SQLAlchemy's adapter gives one of aiosqlite's in 2.0, whose answers are awaited.
+                with closing(driver.cursor()) as cursor:
+                    cursor.execute("PRAGMA journal_mode = WAL")
+                    (mode,) = cursor.fetchone()
             except sqlite3.OperationalError as error:
                 if not _is_busy(error) or time.monotonic() > deadline:
                     raise
