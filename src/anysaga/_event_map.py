@@ -163,6 +163,8 @@ def _problem(handler: object) -> str | None:
         return "give a class with a method `handle`, or a function of the event"
     if is_class and getattr(handler, "handle", None) is EventHandler.handle:
         return "it does not define `handle`"
+    if is_class and isinstance(inspect.getattr_static(handler, "events", None), property):
+        return "it has a property `events`, as with python-cqrs, which nobody reads here: have `handle` do what follows"
     method = inspect.getattr_static(handler, "handle") if is_class else handler
     has_self = isinstance(method, MethodType) or (is_class and not isinstance(method, staticmethod))
     function = getattr(method, "__func__", method)

@@ -12,6 +12,7 @@ from anysaga._arguments import check_counts, is_number
 from anysaga._errors import InvalidArgument
 from anysaga._records import SagaState
 from anysaga.abc import Storage
+from anysaga.storages.rules import states_of
 
 OVER = (SagaState.COMPLETED, SagaState.COMPENSATED, SagaState.ABANDONED)
 
@@ -36,10 +37,7 @@ async def purge(
     if not isinstance(storage, Storage):
         raise InvalidArgument("storage", storage, "give the Storage that has the sagas")
     before = int(max(time.time() - seconds, 0) * 1_000_000)  # nothing is older than that, and it is a stored number
-    chosen = frozenset(states)
-    for state in chosen:
-        if not isinstance(state, SagaState):
-            raise InvalidArgument("states", state, "give members of SagaState, such as (SagaState.COMPLETED,)")
+    chosen = states_of(states)
     forgotten = 0
     while True:
         number = await storage.purge(before=before, states=chosen, limit=batch)
