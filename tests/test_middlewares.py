@@ -276,7 +276,7 @@ def test_what_is_no_middleware_is_refused(did: list[str]) -> None:
 
 
 class Yields(Middleware):
-    async def step(self, call: StepCall, call_next: NextStep) -> Any:
+    async def step(self, call: StepCall, call_next: NextStep) -> Any:  # noqa: ASYNC900 - that is the mistake
         yield await call_next()
 
 

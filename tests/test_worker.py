@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,31 @@ async def test_a_worker_that_was_told_to_drain_before_its_turn_came_does_so(stor
             group.start_soon(worker.run)
             worker.drain()
     assert did == []
+
+
+async def test_a_worker_that_was_drained_may_run_again(storage: Storage, did: list[str]) -> None:
+    done, saga = anyio.Event(), saga_of(storage, did)
+    worker = SagaWorker([saga], storage=storage, on_result=lambda _: done.set())
+    worker.drain()
+    await worker.run()
+    await saga.submit(Order(1), saga_id="one")
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(worker.run)
+            await done.wait()
+            worker.drain()
+
+
+async def test_signals_are_left_alone_where_that_is_wanted(did: list[str]) -> None:
+    """By a program that has handlers of its own."""
+    before, storage = signal.getsignal(signal.SIGTERM), MemoryStorage()
+    worker = SagaWorker([saga_of(storage, did)], storage=storage)
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(worker.run, handle_signals=False))
+        await anyio.wait_all_tasks_blocked()
+        during = signal.getsignal(signal.SIGTERM)
+        worker.drain()
+    assert during == before
 
 
 async def test_draining_lets_a_step_end_and_gives_the_saga_back(storage: Storage, did: list[str]) -> None:

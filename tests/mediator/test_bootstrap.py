@@ -122,6 +122,13 @@ async def test_all_nine_parameters_reach_the_mediator(did: list[str]) -> None:
     assert len(saga.definition.events.binding_of(Paid).destinations) == 1
 
 
+async def test_without_a_broker_events_go_to_their_handlers_only() -> None:
+    """Else they would lie in the outbox for one that never comes."""
+    mediator = bootstrap(None, bind, domain_events_mapper=lambda events: events.bind(Paid, lambda _: None, name="paid"))
+    (saga,) = mediator.sagas
+    assert len(saga.definition.events.binding_of(Paid).destinations) == 1
+
+
 async def test_a_saga_keeps_the_events_map_of_its_own(did: list[str]) -> None:
     own = EventMap()
     sagas = SagaMap()
