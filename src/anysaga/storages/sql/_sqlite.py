@@ -136,7 +136,7 @@ class SQLiteDatabase(Database):
         deadline = time.monotonic() + self._busy_timeout
         while True:
             try:
-                # By a cursor: in SQLAlchemy 2.0 its adapter's `execute` gives one of aiosqlite's, which has to be awaited.
+                # By a cursor: what `execute` of the adapter for aiosqlite gives in SQLAlchemy 2.0 has to be awaited.
                 with closing(driver.cursor()) as cursor:
                     cursor.execute("PRAGMA journal_mode = WAL")
                     (mode,) = cursor.fetchone()
