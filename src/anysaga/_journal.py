@@ -121,7 +121,7 @@ class Journal:
         Raises `StaleFence` if another owner took the saga over, `StorageError` if the store failed for good; the
         journal is closed then.
         """
-        commit = self._commit_in_turn if self.storage.waits else self._commit
+        commit = self._commit_in_turn if self.storage.waits or self._writing else self._commit
         return commit(wait, release=release)
 
     async def _commit_in_turn(self, wait: float, *, release: bool) -> None:
@@ -206,24 +206,28 @@ class Journal:
         """
         cancelled = None if isinstance(error, StorageUnavailable) else error
         pauses = iter(RESEND_PAUSES)
-        with CancelScope(shield=True):
-            while True:
-                try:
-                    if isinstance(error, StorageUnavailable):
-                        pause = next(pauses, None)
-                        if pause is None:
-                            raise error
-                        await anyio.sleep(pause)
-                    await self.storage.record(write)
-                    break
-                except StorageUnavailable as again:
-                    if again is error:
-                        raise
-                    error = again
-                except get_cancelled_exc_class() as again:  # noqa: ASYNC103 - raised by the caller
-                    if cancelled is not None and isinstance(error, get_cancelled_exc_class()):
-                        raise
-                    cancelled = error = again
+        self._writing = True  # also where the store itself never waits
+        try:
+            with CancelScope(shield=True):
+                while True:
+                    try:
+                        if isinstance(error, StorageUnavailable):
+                            pause = next(pauses, None)
+                            if pause is None:
+                                raise error
+                            await anyio.sleep(pause)
+                        await self.storage.record(write)
+                        break
+                    except StorageUnavailable as again:
+                        if again is error:
+                            raise
+                        error = again
+                    except get_cancelled_exc_class() as again:  # noqa: ASYNC103 - raised by the caller
+                        if cancelled is not None and isinstance(error, get_cancelled_exc_class()):
+                            raise
+                        cancelled = error = again
+        finally:
+            self._end_turn()
         if cancelled is None or anyio.get_current_task().has_pending_cancellation():
             return None
         return cancelled
