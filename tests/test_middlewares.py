@@ -290,7 +290,7 @@ class Loose(Middleware):
         return await given[1]()
 
     @staticmethod
-    async def step(call: StepCall, call_next: NextStep) -> Any:
+    async def step(call: StepCall, call_next: NextStep) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         return await call_next()
 
 
