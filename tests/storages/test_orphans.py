@@ -83,6 +83,15 @@ async def test_what_is_held_after_all_is_kept(storage: SQLAlchemyStorage) -> Non
     await storage.confirm(claim)
 
 
+async def test_what_somebody_else_began_first_is_no_orphan(storage: SQLAlchemyStorage, tmp_path: Path) -> None:
+    """A saga that begins has the same fence, whoever began it: the id was taken, though nobody heard that."""
+    async with SQLAlchemyStorage(tmp_path / "orders.db", label="first") as first:
+        claim = await created(first, "saga-1")
+        core = storage._core
+        await anyio.to_thread.run_sync(core.run_errand, Orphan("saga-1", claim.fence, core.lease.owner.id))
+        assert (await storage.load("saga-1")).summary.owner == "first"
+
+
 async def test_what_is_claimed_and_not_told_yet_is_kept(
     storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

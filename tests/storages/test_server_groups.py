@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import psycopg
@@ -24,7 +25,7 @@ from test_group_commit import (
     together,
 )
 
-from anysaga._errors import NotStorable
+from anysaga._errors import NotStorable, SagaAlreadyRunning
 from anysaga._records import MAX_CONTEXT_BYTES, Claim, EntryKind
 from anysaga.storages import SQLAlchemyStorage
 from anysaga.storages.sql._at_once import AtOnce, Written
@@ -109,6 +110,31 @@ async def test_a_batch_may_be_larger_than_what_mysql_takes_at_once(server_of: Ca
         writes = [write(claim, entry(2, EntryKind.DONE, context=large)) for claim in claims if isinstance(claim, Claim)]
         moments = await together(storage, *(partial(storage.record, each) for each in writes))
         assert {type(moment) for moment in moments} == {int}
+
+
+async def test_after_a_while_a_batch_is_no_single_statement(
+    on_postgres: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection may have died, and nobody could tell whether the statement took effect."""
+    await created(on_postgres)
+    writer = on_postgres._core.writer
+    assert writer.is_warm
+    monkeypatch.setattr("anysaga.storages.sql._runner.monotonic", lambda: monotonic() + 5.0)
+    assert not writer.is_warm
+
+
+@pytest.mark.parametrize("change", [{"expires_at": 0}, {"dead": 1}], ids=["expired", "dead"])
+async def test_no_saga_begins_for_an_owner_whose_lease_ran_out_unheard(server: Server, change: dict[str, int]) -> None:
+    """As on a machine that slept, whose own clock did not: the saga would be taken at once, and run twice."""
+    async with server.new_storage() as storage, server.twin() as other:
+        await created(storage)
+        storage._lease.stop()
+        with server.engine.begin() as connection:
+            connection.execute(sa.update(server.tables.owners).values(change))
+        assert storage._lease.is_young(storage._lease.owner)
+        await storage.confirm(await created(storage, "saga-2"))
+        with pytest.raises(SagaAlreadyRunning):
+            await other.claim("saga-2")
 
 
 async def test_what_json_cannot_say_is_stored_nevertheless(on_postgres: SQLAlchemyStorage) -> None:

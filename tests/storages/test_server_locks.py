@@ -13,6 +13,7 @@ from test_group_commit import together
 
 from anysaga._errors import StaleFence
 from anysaga._records import Claim, EntryKind
+from anysaga.storages.sql._group import Group
 from anysaga.storages.sql._writes import Writes
 from anysaga.testing._storage._harness import created, entry, new_saga, write
 
@@ -46,6 +47,40 @@ async def test_sagas_that_a_batch_has_looked_at_are_locked_until_it_is_committed
         results = await together(storage, *(partial(storage.record, each) for each in writes))
     assert [type(result) for result in results] == [int, StaleFence]
     assert free == [["saga-2"]]
+
+
+async def test_sagas_that_somebody_else_has_locked_hold_up_no_other(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others of their batch are durable before those are waited for."""
+    sagas = server.tables.sagas
+    seen: list[tuple[int, int]] = []
+    commit_each = Group._commit_each
+    async with server.new_storage(busy_timeout=1.0) as storage:
+        claims = [await created(storage, f"saga-{number}") for number in range(3)]
+        storage._core.writer._good_at = -math.inf
+        with server.engine.connect() as other:
+            for saga_id in ("saga-1", "saga-2"):  # one by one: MySQL locks all that it looks at, in a small table all
+                other.execute(sa.select(sagas.c.id).where(sagas.c.id == saga_id).with_for_update()).all()
+
+            def look_and_commit_each(self: Group, slots: Any) -> None:
+                if slots:
+                    with server.engine.connect() as third:
+                        seq = third.scalar(sa.select(sagas.c.seq).where(sagas.c.id == "saga-0"))
+                    seen.append((len(slots), seq or 0))
+                    other.rollback()
+                commit_each(self, slots)
+
+            monkeypatch.setattr(Group, "_commit_each", look_and_commit_each)
+            results = await together(
+                storage,
+                *(partial(storage.record, write(claim, entry(2, EntryKind.DONE))) for claim in claims[:2]),
+                partial(storage.release, claims[2]),
+            )
+        summaries = await storage.find()
+    assert seen == [(2, 2)]
+    assert [type(result) for result in results] == [int, int, type(None)]
+    assert [(summary.seq, summary.owner is None) for summary in summaries] == [(2, False), (2, False), (1, True)]
 
 
 async def test_sagas_begin_with_a_lease_that_was_renewed_before_and_no_batch_locks_it(

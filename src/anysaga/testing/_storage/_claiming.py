@@ -62,6 +62,13 @@ class ClaimingLaws(StorageHarness):
         await other.release(await other.claim("saga-1"))
         assert (await other.load("saga-1")).summary.claims == 1
 
+    async def test_a_release_takes_back_no_claim_that_had_an_outcome(self, storage: Storage) -> None:
+        """An outcome sets the count to zero, and it does not go below."""
+        claim = await created(storage)
+        await storage.record(write(claim, entry(2, EntryKind.DONE)))
+        await storage.release(claim)
+        assert (await storage.load("saga-1")).summary.claims == 0
+
     async def test_a_second_release_does_nothing(self, storage: Storage, other: Storage) -> None:
         """What was given back cannot be given back again, before and after another claim."""
         claim = await created(storage)

@@ -62,6 +62,15 @@ class TurnLaws(StorageHarness):
         await storage.record(write(claim, entry(2, EntryKind.NOTE), state=state, release=True))
         assert ids(await storage.claim_due(["order"], 10)) == ([] if state.is_end else ["saga-1"])
 
+    async def test_each_saga_counts_its_own_claims(self, storage: Storage, other: Storage) -> None:
+        """Sagas that were claimed a different number of times before are claimed once each."""
+        await created(other, "lost")
+        await self.die(other)
+        await freed(storage, "new")
+        claims = await storage.claim_due(["order"], 10)
+        found = {claim.record.summary.saga_id: (claim.fence, claim.record.summary.claims) for claim in claims}
+        assert found == {"lost": (2, 2), "new": (2, 1)}
+
     async def test_a_claim_is_whole(self, storage: Storage) -> None:
         """Each claim carries the record as it is after the claim, its log included."""
         claim = await created(storage, context='{"é": 1}')
