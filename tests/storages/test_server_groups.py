@@ -16,6 +16,7 @@ from sqlalchemy import event
 from test_group_commit import (
     commits,
     test_a_bad_row_fails_its_saga_alone,
+    test_a_claim_from_a_batch_is_what_is_stored,
     test_a_conflict_fails_its_saga_alone,
     test_an_id_that_is_taken_is_taken_in_a_batch_too,
     test_an_unknown_saga_fails_alone,
@@ -34,6 +35,7 @@ from anysaga.testing._storage._harness import created, entry, new_saga, write
 __all__ = [
     "commits",
     "test_a_bad_row_fails_its_saga_alone",
+    "test_a_claim_from_a_batch_is_what_is_stored",
     "test_a_conflict_fails_its_saga_alone",
     "test_an_id_that_is_taken_is_taken_in_a_batch_too",
     "test_an_unknown_saga_fails_alone",
