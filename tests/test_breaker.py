@@ -31,7 +31,10 @@ from anysaga import (
     SagaTimeout,
     SQLAlchemyStorage,
     StaleFence,
+    Step,
+    _threads,
 )
+from anysaga._hosting import LoopLimiter
 from anysaga.abc import CircuitRecord, CircuitStore, Storage
 
 pytestmark = pytest.mark.anyio
@@ -429,6 +432,28 @@ async def test_a_claim_that_is_lost_says_nothing_about_the_service(did: list[str
         goes_on.set()
     assert len(ends) == 1
     assert breaker.circuit("trip:1/primary").failures == 0
+
+
+class Printed(Step[Trip]):
+    """A step in a thread."""
+
+    def act(self, trip: Trip) -> None:
+        raise AssertionError
+
+    def compensate(self, trip: Trip) -> None:
+        raise AssertionError
+
+
+async def test_an_act_that_got_no_thread_before_its_caller_was_cancelled_says_nothing_about_the_service(
+    storage: Storage, did: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_threads, "_LIMITER", LoopLimiter(1))
+    _threads._LIMITER.get().acquire_on_behalf_of_nowait("somebody else")
+    breaker = CircuitBreaker(fail_max=1)
+    with anyio.move_on_after(0.05) as scope:
+        await trip_of(storage, Fallback(Printed(), Book("b", did), circuit_breaker=breaker)).run(Trip())
+    assert scope.cancelled_caught
+    assert (breaker.circuit("trip:1/primary").failures, did) == (0, [])
 
 
 async def test_not_done_is_a_failure_unless_it_is_excluded(storage: Storage, did: list[str]) -> None:

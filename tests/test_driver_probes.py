@@ -11,6 +11,7 @@ import anyio.lowlevel
 import pytest
 from journeys import (
     AT_ONCE,
+    Deed,
     Journey,
     Leg,
     PlainLeg,
@@ -69,6 +70,16 @@ async def test_the_error_of_a_step_that_its_probe_calls_done_is_not_the_saga_s(
     assert did == ["act a", "probe a", "act b", "undo b", "undo a"]
 
 
+class LookingProbe(ProbedLeg):
+    """A step whose probe does something with the context."""
+
+    looks: Deed
+
+    async def probe(self, journey: Journey) -> Outcome:
+        await self.looks(journey)
+        return await super().probe(journey)
+
+
 async def test_what_a_step_in_doubt_wrote_is_kept_when_its_probe_says_done(storage: Storage, did: list[str]) -> None:
     leg = ProbedLeg("a", did, act=raises(OSError()), answer=answers(Outcome.DONE))
     assert (await saga_of(storage, leg, Leg("b", did)).run(Journey())).context.stops == ["a", "b"]
@@ -93,6 +104,25 @@ async def test_the_caller_s_context_has_what_a_failed_step_wrote_whose_probe_say
     with pytest.raises(OSError):  # noqa: PT011 - it has no text
         await saga_of(storage, leg).run(journey)
     assert journey.stops == ["a"]
+
+
+async def test_a_probe_sees_what_its_act_began_with_and_what_it_writes_is_forgotten(
+    storage: Storage, did: list[str]
+) -> None:
+    """C3: only acts and undos change the context."""
+
+    async def look(journey: Journey) -> None:
+        did.append(f"saw {journey.stops}")
+        journey.stops.append("nowhere")
+
+    async def act(journey: Journey) -> None:
+        did.append(f"began with {journey.stops}")
+
+    leg = LookingProbe("b", did, act=raises(OSError()), answer=answers(Outcome.DONE))
+    leg.looks = look
+    result = await saga_of(storage, Leg("a", did), leg, Leg("c", did, act=act)).run(Journey())
+    assert did == ["act a", "act b", "saw ['a']", "probe b", "act c", "began with ['a', 'b', 'c']"]
+    assert result.context.stops == ["a", "b", "c"]
 
 
 async def test_a_probe_that_says_not_done_spares_the_step_its_undo(storage: Storage, did: list[str]) -> None:

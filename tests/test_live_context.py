@@ -272,6 +272,35 @@ async def test_an_act_that_fails_and_leaves_an_unstorable_context_keeps_its_own_
     assert did == ["act a", "undo a"]
 
 
+async def spoil_after_a_checkpoint(journey: Journey) -> None:
+    """Leave a context that cannot be stored, of which a part is durable."""
+    await checkpoint()
+    journey.stops.append("\0")
+    raise ConnectionError("lost")
+
+
+async def test_what_an_act_made_unstorable_after_a_checkpoint_is_not_seen_by_its_further_attempts(
+    storage: Storage, did: list[str]
+) -> None:
+    """C1: each starts from the checkpoint before."""
+    stops: list[list[str]] = []
+    with pytest.raises(ConnectionError, match="lost"):
+        await saga_of(storage, Leg("a", did, act=sees(did, stops, then=spoil_after_a_checkpoint), retry=AT_ONCE)).run(
+            Journey()
+        )
+    assert stops == [["a"], ["a"] * 2, ["a"] * 3]
+
+
+async def test_what_an_act_made_unstorable_after_a_checkpoint_is_not_seen_by_its_undo(
+    storage: Storage, did: list[str]
+) -> None:
+    """A5."""
+    stops: list[list[str]] = []
+    with pytest.raises(ConnectionError, match="lost"):
+        await saga_of(storage, Leg("a", did, act=spoil_after_a_checkpoint, undo=sees(did, stops))).run(Journey())
+    assert stops == [["a"]]
+
+
 async def test_a_pivot_that_made_something_unstorable_is_parked_and_not_undone(
     storage: Storage, did: list[str]
 ) -> None:

@@ -256,6 +256,26 @@ async def test_the_undo_of_what_failed_sees_what_it_wrote(storage: Storage, did:
     assert did == ["act a", "undo a", "saw a"]
 
 
+async def test_the_undo_of_a_branch_that_its_sibling_ended_sees_what_it_wrote_in_recovery_as_well(
+    storage: Storage, did: list[str]
+) -> None:
+    """C1: recovery notes no end of an act that it is asked to leave, but this one the saga itself has ended."""
+    wrote = anyio.Event()
+
+    async def hang(trip: Trip) -> None:
+        wrote.set()
+        await anyio.sleep_forever()
+
+    async def undo(trip: Trip) -> None:
+        did.append(f"saw {trip.a}")
+
+    group = Parallel(Book("a", did, act=hang, undo=undo), Book("b", did, act=_then(wrote, NotDone())))
+    saga = trip_of(storage, group)
+    await saga.submit(Trip(), saga_id="t")
+    assert (await recover_saga(saga, "t", storage=storage)).state is SagaState.COMPENSATED
+    assert did[-2:] == ["undo a", "saw a"]
+
+
 async def test_what_undos_write_is_merged_for_the_next_undo(storage: Storage, did: list[str]) -> None:
     async def clear(trip: Trip) -> None:
         trip.a = "cleared"

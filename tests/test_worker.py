@@ -33,8 +33,10 @@ from anysaga import (
     Step,
     StorageClosed,
     StorageUnavailable,
+    _threads,
     recover,
 )
+from anysaga._hosting import LoopLimiter
 from anysaga.abc import Claim, EntryKind, Storage
 from anysaga.storages._clock import ManualClock
 from anysaga.testing._storage._harness import created, new_saga
@@ -364,6 +366,37 @@ async def test_a_step_that_does_not_end_is_cancelled_when_the_time_is_up(storage
     record = await storage.load("one")
     assert (record.summary.state, record.summary.owner, did) == (SagaState.RUNNING, None, [])
     assert record.entries[-1].kind is EntryKind.STARTED  # it may have had its effect: whoever takes over settles that
+
+
+class Prints(Step[Order]):
+    """A point of no return in a thread."""
+
+    pivot = True
+
+    def __init__(self, did: list[str]) -> None:
+        self.did = did
+
+    def act(self, order: Order) -> None:
+        self.did.append(f"printed {order.number}")
+
+
+async def test_an_act_that_never_got_its_thread_leaves_no_doubt_when_the_time_is_up(
+    storage: Storage, did: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B4: a pivot in doubt would wait for a person."""
+    monkeypatch.setattr(_threads, "_LIMITER", LoopLimiter(1))
+    limiter = _threads._LIMITER.get()
+    limiter.acquire_on_behalf_of_nowait("somebody else")
+    saga, results = Saga[Order](name="order", steps=[Prints(did)], storage=storage, grace=0.01), Results()
+    await saga.submit(Order(1), saga_id="one")
+    async with working(saga, results, drain_timeout=0.01) as worker:
+        while not limiter.statistics().tasks_waiting:
+            await checkpoint()
+        worker.drain()
+    limiter.release_on_behalf_of("somebody else")
+    assert ((await storage.load("one")).entries[-1].kind, did) == (EntryKind.WITHDRAWN, [])
+    (result,) = await recover([saga], storage=storage)
+    assert (result.state, did) == (SagaState.COMPLETED, ["printed 1"])
 
 
 async def test_cancelling_it_undoes_nothing(storage: Storage, did: list[str]) -> None:

@@ -167,7 +167,6 @@ class Endings:
     def undo_failed(self, leaf: Leaf, attempt: int, ended: Ended, error: BaseException) -> None:
         """Note UNDO_FAILED."""
         wait = self._wait(leaf.compensate_retry, attempt - self.journal.progress.of(leaf.path).undo_forgiven, error)
-        self.context.touched()
         text = self.context.in_words(error)
         self.journal.note(EntryKind.UNDO_FAILED, leaf.path, attempt=attempt, error=text, wait=wait)
         if ended.how is How.STILL_RUNNING:

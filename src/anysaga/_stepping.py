@@ -159,7 +159,6 @@ class Stepping:
     def _probed(self, leaf: Leaf, ended: Ended) -> None:
         progress = self.journal.progress
         self._refuse_if_lost_in(ended)
-        self.context.touched()
         if ended.how is How.STILL_RUNNING:
             self._endings.park_running(leaf, ended)
         elif ended.how is not How.RETURNED:
@@ -183,6 +182,7 @@ class Stepping:
         if self._calling is not current:
             raise CheckpointRefused(current.step_name, "its act has ended")
         text = self.context.encode()
+        self.context.touched()  # by what the act does from here on
         progress = self.journal.progress
         if text == progress.context_of(progress.definition.by_path[current.path]).base:
             return
