@@ -241,6 +241,7 @@ async def test_a_cancellation_while_the_saga_goes_back_already_does_not_stop_it(
     assert list(dict.fromkeys(did)) == ["act a", "act b", "undo b", "undo a"]
     assert len(did) <= 5
     assert (await storage.load("j")).summary.state is SagaState.COMPENSATED
+    assert (await kinds_of(storage, "j")).count("BACK") == 1  # why it goes back stays what it was
 
 
 async def test_a_saga_cancelled_before_it_began_leaves_nothing_or_something_undone(

@@ -5,13 +5,26 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 from journeys import AT_ONCE, Deed, Journey, Leg, WatchedStorage, kinds_of, saga_of
+from trips import Book, Trip, trip_of
 
-from anysaga import MemoryStorage, SagaState, SagaTransaction, StorageUnavailable, checkpoint, recover_saga
+from anysaga import (
+    MemoryStorage,
+    NotDone,
+    Parallel,
+    SagaState,
+    SagaTransaction,
+    StorageUnavailable,
+    checkpoint,
+    current_step,
+    recover_saga,
+)
 from anysaga._journal import Journal
 from anysaga._progress import Progress
-from anysaga.abc import EntryKind, NewSaga, StoredEvent
+from anysaga.abc import Claim, EntryKind, NewSaga, StoredEvent, Write
 
 pytestmark = pytest.mark.anyio
 
@@ -100,3 +113,81 @@ async def test_an_end_that_is_left_to_the_store_frees_the_events_that_waited_for
     journal.drop()
     (delivery,) = await storage.lease_events("broker", 10, 30.0)
     assert delivery.message.id == event.id
+
+
+class DoubtfulStorage(WatchedStorage):
+    """Cannot say any more whose a saga is, once it `doubts`."""
+
+    doubts = False
+
+    async def confirm(self, claim: Claim) -> None:
+        if self.doubts:
+            raise StorageUnavailable("the store", "it does not answer")
+        await super().confirm(claim)
+
+
+async def test_an_act_whose_claim_the_store_cannot_confirm_undoes_nothing_and_gives_the_saga_back(
+    did: list[str],
+) -> None:
+    """D3."""
+    storage = DoubtfulStorage()
+    saga = saga_of(storage, Leg("a", did), Leg("b", did))
+    with pytest.raises(StorageUnavailable):
+        async with saga.transaction(Journey(), saga_id="j") as transaction:
+            await anext(transaction)
+            storage.doubts = True
+            await anext(transaction)
+    summary = (await storage.load("j")).summary
+    assert (summary.state, summary.owner, did) == (SagaState.RUNNING, None, ["act a"])
+    assert await kinds_of(storage, "j") == ["STARTED 1", "DONE 1", "STARTED 2", "WITHDRAWN 2"]
+
+
+async def test_an_undo_whose_claim_the_store_cannot_confirm_is_left_to_recovery(did: list[str]) -> None:
+    """D3."""
+    storage = DoubtfulStorage()
+
+    async def act(journey: Journey) -> None:
+        storage.doubts = True
+        raise NotDone
+
+    with pytest.raises(StorageUnavailable):
+        await saga_of(storage, Leg("a", did), Leg("b", did, act=act)).run(Journey(), saga_id="j")
+    summary = (await storage.load("j")).summary
+    assert (summary.state, summary.owner, did) == (SagaState.COMPENSATING, None, ["act a", "act b"])
+    storage.doubts = False
+    assert (await recover_saga(saga_of(storage, Leg("a", did), Leg("b", did)), "j")).state is SagaState.COMPENSATED
+    assert did == ["act a", "act b", "undo a"]
+
+
+class SlowStorage(WatchedStorage):
+    """Takes its time for each write, and knows how many it was given at once."""
+
+    waits = True
+    writing = most = 0
+
+    async def record(self, write: Write) -> int:
+        self.writing += 1
+        self.most = max(self.most, self.writing)
+        for _ in range(5):
+            await anyio.lowlevel.checkpoint()
+        try:
+            return await super().record(write)
+        finally:
+            self.writing -= 1
+
+
+async def test_writes_of_branches_are_serial_and_each_is_durable_when_its_checkpoint_returns(did: list[str]) -> None:
+    """E1."""
+    storage, all_began, saw = SlowStorage(), anyio.Event(), []
+
+    async def save(trip: Trip) -> None:
+        if len(did) == 3:
+            all_began.set()
+        await all_began.wait()
+        await checkpoint()
+        path = current_step().path
+        saw.append((path, f"CHECKPOINT {path}" in await kinds_of(storage, "t")))
+
+    await trip_of(storage, Parallel(*(Book(name, did, act=save) for name in "abc"))).run(Trip(), saga_id="t")
+    assert sorted(saw) == [("1/1", True), ("1/2", True), ("1/3", True)]
+    assert storage.most == 1

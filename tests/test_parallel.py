@@ -266,10 +266,14 @@ async def test_the_undo_of_a_branch_that_its_sibling_ended_sees_what_it_wrote_in
         wrote.set()
         await anyio.sleep_forever()
 
+    async def fail(trip: Trip) -> None:
+        await wrote.wait()
+        raise NotDone
+
     async def undo(trip: Trip) -> None:
         did.append(f"saw {trip.a}")
 
-    group = Parallel(Book("a", did, act=hang, undo=undo), Book("b", did, act=_then(wrote, NotDone())))
+    group = Parallel(Book("a", did, act=hang, undo=undo), Book("b", did, act=fail))
     saga = trip_of(storage, group)
     await saga.submit(Trip(), saga_id="t")
     assert (await recover_saga(saga, "t", storage=storage)).state is SagaState.COMPENSATED

@@ -100,6 +100,22 @@ async def test_an_exception_of_the_body_undoes_and_leaves_as_it_is_with_a_note(
     assert (await storage.load("j")).summary.state is SagaState.COMPENSATED
 
 
+async def test_undos_because_of_an_exception_of_the_body_have_all_their_time(storage: Storage, did: list[str]) -> None:
+    """The grace is for those who were cancelled, and wait."""
+
+    async def slow(journey: Journey) -> None:
+        await anyio.sleep(0.05)
+        did.append("undone a")
+
+    with pytest.raises(KeyError):
+        async with saga_of(storage, Leg("a", did, undo=slow), Leg("b", did), grace=1e-6).transaction(
+            Journey()
+        ) as transaction:
+            async for _ in transaction:
+                raise KeyError
+    assert did == ["act a", "undo a", "undone a"]
+
+
 async def test_the_cause_of_going_back_is_kept_in_words(storage: Storage, did: list[str]) -> None:
     with pytest.raises(KeyError):
         async with saga_of(storage, Leg("a", did)).transaction(Journey(), saga_id="j"):
