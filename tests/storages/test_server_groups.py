@@ -139,6 +139,14 @@ async def test_no_saga_begins_for_an_owner_whose_lease_ran_out_unheard(server: S
             await other.claim("saga-2")
 
 
+async def test_a_saga_that_begins_in_one_statement_is_stored_as_its_claim_says(
+    on_postgres: SQLAlchemyStorage,
+) -> None:
+    await created(on_postgres)  # enters the owner, which takes more than one
+    claim = await created(on_postgres, "saga-2", timeout=9.0)
+    assert claim.record == await on_postgres.load("saga-2")
+
+
 async def test_what_json_cannot_say_is_stored_nevertheless(on_postgres: SQLAlchemyStorage) -> None:
     claim = await created(on_postgres)
     await on_postgres.record(write(claim, entry(2, EntryKind.DONE, duration=math.inf)))
