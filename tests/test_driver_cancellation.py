@@ -153,10 +153,11 @@ async def test_an_undo_whose_thread_outlasts_the_grace_parks_the_saga(
         grace=0.05,
     )
     await cancelled(began, lambda: saga.run(Journey(), saga_id="j"))
-    summary = (await storage.load("j")).summary
+    record = await storage.load("j")
     ends.set()
-    assert (summary.state, summary.owner) == (SagaState.PARKED, None)
-    assert "still running" in (summary.note or "")
+    assert (record.summary.state, record.summary.owner) == (SagaState.PARKED, None)
+    assert "still running" in (record.summary.note or "")
+    assert any("within its 0.05 seconds" in (entry.error or "") for entry in record.entries)
 
 
 async def test_a_cancelled_pivot_is_never_undone_and_given_to_recovery_forward(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any
 from anyio import CancelScope, current_time
 from attrs import define, evolve, field
 
+from anysaga._breaking import CallStopped, SaysNothing, call_through
 from anysaga._calls import UNLIMITED, Ended, How, call, sparing
 from anysaga._cancellations import native_cancellations
 from anysaga._current import CurrentStep, key_of
@@ -19,7 +19,6 @@ from anysaga._definition import Definition
 from anysaga._endings import Endings, is_own_timeout
 from anysaga._errors import (
     CheckpointRefused,
-    CircuitOpen,
     EventRefused,
     SagaTimeout,
     StaleFence,
@@ -33,8 +32,6 @@ from anysaga._records import MAX_EVENTS, Claim, EntryKind, Outcome, StoredEvent
 from anysaga._run import Run
 from anysaga._step import Step
 from anysaga.abc import CircuitStore, Outbox
-
-_log = logging.getLogger("anysaga.breaker")
 
 
 @define(eq=False, repr=False)
@@ -211,10 +208,6 @@ class Stepping:
             raise StaleFence(self.journal.saga_id, self.journal.progress.fence)
         return claim
 
-    def _refuse_if_stopped(self, leaf: Leaf) -> None:
-        if self.journal.progress.goes_back(leaf):
-            raise _Stopped
-
     def _refuse_if_lost_in(self, ended: Ended) -> None:
         if ended.how is not How.CANCELLED:
             self._refuse_if_lost()
@@ -257,10 +250,10 @@ class Stepping:
             return sparing(calling, partial(progress.goes_back, leaf), grace)
         return calling
 
-    async def _call_through(
+    def _call_through(
         self, leaf: Leaf, method: Callable[[Any], Any], current: CurrentStep, deadline: float
-    ) -> Ended | None:
-        """As `_call`, if the step's breaker lets it, which is told how the call ended. None: it is not wanted any more.
+    ) -> Awaitable[Ended | None]:
+        """As `_call`, if the step's breaker lets it. None: it is not wanted any more.
 
         A breaker that asks a store may answer only when another branch has failed, or the claim is lost.
         """
@@ -268,43 +261,26 @@ class Stepping:
         storage = self.journal.storage
         shares = self.definition.shares_circuits  # asked first, since it is the quicker question
         circuits = storage if shares and isinstance(storage, CircuitStore) else None
-        ended: Ended | None = None
-        told: BaseException | None = None
-        lost: StaleFence | None = None
-        try:
-            async with leaf.breaker.attempt(f"{self.definition.name}:{leaf.path}", circuits):
-                try:
-                    self._refuse_if_lost()
-                    self._refuse_if_stopped(leaf)
-                    ended = await self._call(leaf, method, current, deadline)
-                    self._refuse_if_lost_in(ended)
-                    told = self._said_of_service(leaf, ended)
-                except StaleFence as error:
-                    lost = error
-                    raise _SaysNothing from error
-                if told is not None:
-                    raise told  # noqa: TRY301 - so that leaving tells it
-        except BaseException as error:  # noqa: ASYNC103 - raised by the caller, once the end is recorded
-            if lost is not None:
-                raise lost from None  # noqa: ASYNC104 - raised instead of what told the breaker
-            if ended is None:
-                if isinstance(error, _Stopped):
-                    return None  # noqa: ASYNC104 - as above
-                if isinstance(error, CircuitOpen):
-                    return Ended(How.REFUSED, error=error)  # noqa: ASYNC104 - as above
-                raise
-            return ended if error is told else _untold(ended, error, current)  # noqa: ASYNC104 - as above
-        else:
-            return ended
-        finally:
-            ended = told = None  # as in `act`
+        attempt = leaf.breaker.attempt(f"{self.definition.name}:{leaf.path}", circuits)
+
+        def calling() -> Awaitable[Ended]:
+            self._refuse_if_lost()
+            if self.journal.progress.goes_back(leaf):
+                raise CallStopped
+            return self._call(leaf, method, current, deadline)
+
+        def said(ended: Ended) -> BaseException | None:
+            self._refuse_if_lost_in(ended)
+            return self._said_of_service(leaf, ended)
+
+        return call_through(attempt, calling, said, current)
 
     def _said_of_service(self, leaf: Leaf, ended: Ended) -> BaseException | None:
         """What a breaker is told: the error of a failure, or what is neither failure nor success."""
         if ended.cancelled is not None or ended.how is How.RETURNED:
             return ended.cancelled
         error = self._own_error(leaf, ended)
-        return _SaysNothing() if ended.how is How.NOT_REACHED or is_own_timeout(ended, error) else error
+        return SaysNothing() if ended.how is How.NOT_REACHED or is_own_timeout(ended, error) else error
 
     def _own_error(self, leaf: Leaf, ended: Ended) -> BaseException:
         """The exception that the caller will see for this end."""
@@ -323,23 +299,8 @@ class Stepping:
         saga, saga_id = self.definition.name, self.journal.saga_id
         if current_time() >= self._deadline_of(leaf):
             return SagaTimeout(saga, saga_id, self.run.limit)
-        return StepTimeout(saga, saga_id, leaf.name, leaf.timeout or 0.0)
-
-
-class _SaysNothing(BaseException):
-    """Tells a breaker that a call says nothing about the service: it was not reached, or not given its time."""
-
-
-class _Stopped(_SaysNothing):
-    """Another branch failed, and withdrew the intent of a call that did not begin yet."""
-
-
-def _untold(ended: Ended, error: BaseException, current: CurrentStep) -> Ended:
-    """The breaker could not be told how a call ended: what became of the act is more important, and is recorded."""
-    if not isinstance(error, Exception):
-        return evolve(ended, cancelled=ended.cancelled or error)
-    _log.warning("the breaker of %s was not told how it ended: %s", current.key, type(error).__name__)
-    return ended
+        # Without a limit of its own it was cancelled, and its thread had no more than the grace to end.
+        return StepTimeout(saga, saga_id, leaf.name, self.definition.grace if leaf.timeout is None else leaf.timeout)
 
 
 def _raise_again(ended: Ended) -> None:

@@ -64,5 +64,5 @@ class Publishing:
         except BaseException as error:  # noqa: ASYNC103 - it says that nothing is known of any of them
             if asks_to_end(error):
                 raise
-            return Failure(error, error_in_words(error))
+            return Failure(error, error_in_words(error))  # noqa: ASYNC104 - as above
         return None
