@@ -66,18 +66,20 @@ class Cell:
 class Attempt(AbstractAsyncContextManager[object]):
     """One call, through a circuit of this process."""
 
-    __slots__ = ("_admission", "_cell", "_judge", "_name")
+    __slots__ = ("_admission", "_cell", "_judge", "_name", "_turn")
 
     def __init__(self, judge: Judge, cell: Cell, name: str) -> None:
         self._judge = judge
         self._cell = cell
         self._name = name
+        self._admission: Admission | None
 
     async def __aenter__(self) -> None:
         cell, judge = self._cell, self._judge
         before = cell.circuit
         if before.state is CircuitState.CLOSED:  # as nearly always: it lets everybody through, and nothing changes
-            self._admission = Admission("", before.turn)
+            self._admission = None  # made when it is needed, which is hardly ever
+            self._turn = before.turn
             return
         with cell.lock:
             before = cell.circuit
@@ -94,9 +96,10 @@ class Attempt(AbstractAsyncContextManager[object]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: types.TracebackType | None
     ) -> None:
-        cell, judge, admission = self._cell, self._judge, self._admission
-        end = judge.judge(error)
+        cell, judge = self._cell, self._judge
+        end = End.SUCCESS if error is None else judge.judge(error)
         if end is not End.SUCCESS or not cell.circuit.is_quiet:
+            admission = self._admission or Admission("", self._turn)
             cell.change(
                 judge, self._name, lambda circuit, now: _circuit.ended(circuit, admission, end, now, judge.limits)
             )

@@ -98,9 +98,8 @@ class CircuitBreaker:
     def attempt(self, step: str, circuits: CircuitStore | None = None, /) -> AbstractAsyncContextManager[object]:
         """Surround one call. Entering raises `CircuitOpen`; leaving notes how it ended."""
         name = self.name or step
-        if not self.shared:
-            return Attempt(self, self._cell(name), name)
-        return SharedAttempt(self, self._cell(name), name, _store(circuits))
+        cell = self._cells.get(name) or self._cell(name)
+        return SharedAttempt(self, cell, name, _store(circuits)) if self.shared else Attempt(self, cell, name)
 
     def circuit(self, step: str = own_name) -> Circuit:
         """The circuit of a step ("saga:path"), or that of `name` if the breaker has one.

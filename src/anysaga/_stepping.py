@@ -263,20 +263,23 @@ class Stepping:
         circuits = storage if shares and isinstance(storage, CircuitStore) else None
         attempt = leaf.breaker.attempt(f"{self.definition.name}:{leaf.path}", circuits)
 
+        progress = self.journal.progress
+
         def calling() -> Awaitable[Ended]:
             self._refuse_if_lost()
-            if self.journal.progress.goes_back(leaf):
+            if progress.back and progress.goes_back(leaf):
                 raise CallStopped
             return self._call(leaf, method, current, deadline)
 
-        def said(ended: Ended) -> BaseException | None:
-            self._refuse_if_lost_in(ended)
-            return self._said_of_service(leaf, ended)
-
-        return call_through(attempt, calling, said, current)
+        return call_through(attempt, calling, partial(self._said_of_service, leaf), current)
 
     def _said_of_service(self, leaf: Leaf, ended: Ended) -> BaseException | None:
-        """What a breaker is told: the error of a failure, or what is neither failure nor success."""
+        """What a breaker is told: the error of a failure, or what is neither failure nor success.
+
+        Raises `StaleFence` if the claim was lost in the call.
+        """
+        if ended.how is not How.CANCELLED:
+            self._refuse_if_lost()
         if ended.cancelled is not None or ended.how is How.RETURNED:
             return ended.cancelled
         error = self._own_error(leaf, ended)
