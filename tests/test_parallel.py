@@ -26,7 +26,7 @@ from anysaga import (
     current_step,
     recover_saga,
 )
-from anysaga._records import MAX_CONTEXT_BYTES
+from anysaga._limits import MAX_CONTEXT_BYTES
 from anysaga.abc import Claim, EntryKind, Storage
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ from typing import TypeGuard
 import anyio
 
 from anysaga._errors import InvalidArgument
-from anysaga._records import MAX_NAME
+from anysaga._limits import MAX_NAME
 
 
 def is_number(value: object) -> TypeGuard[float]:

@@ -19,7 +19,7 @@ from anysaga._attempts import Attempt, Cell, Change, SharedAttempt, change_share
 from anysaga._circuit import Circuit, CircuitState, End, Limits
 from anysaga._errors import InvalidArgument
 from anysaga._guard import CircuitStore
-from anysaga._records import MAX_SAGA_ID
+from anysaga._limits import MAX_SAGA_ID
 from anysaga._signatures import is_plain
 
 Excluded: TypeAlias = type[BaseException] | Callable[[BaseException], bool]

@@ -22,8 +22,8 @@ from anysaga._errors import DefinitionError, NotStorable
 from anysaga._event_map import EventMap
 from anysaga._generics import arguments_of, is_open
 from anysaga._guard import Breaker
+from anysaga._limits import MAX_NAME, MAX_SECONDS, MAX_VERSION
 from anysaga._methods import leftover_problems, method_problems
-from anysaga._records import MAX_NAME, MAX_SECONDS, MAX_VERSION
 from anysaga._retry import Retry
 from anysaga._snapshot import Codec, codec_for, has_fields
 from anysaga._step import Step, defines, step_type

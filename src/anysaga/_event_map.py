@@ -11,7 +11,7 @@ from attrs import define, frozen
 
 from anysaga._arguments import is_name
 from anysaga._errors import InvalidArgument, NotStorable
-from anysaga._records import MAX_DESTINATION, MAX_NAME
+from anysaga._limits import MAX_DESTINATION, MAX_NAME
 from anysaga._signatures import has_yield, takes
 from anysaga._snapshot import Codec, codec_for, has_fields
 

@@ -8,7 +8,7 @@ import uuid
 from collections import deque
 
 from anysaga._errors import InvalidArgument
-from anysaga._records import MAX_SAGA_ID
+from anysaga._limits import MAX_SAGA_ID
 
 _UUID_BITS = (1 << 128) - 1
 _UUID_FIXED_BITS = 0xF << 76 | 0b11 << 62

@@ -21,9 +21,10 @@ from anysaga._errors import (
 )
 from anysaga._folding import apply
 from anysaga._journal import Journal
+from anysaga._limits import MAX_CLAIMS
 from anysaga._live_context import LiveContext
 from anysaga._progress import Progress
-from anysaga._records import MAX_CLAIMS, Claim, EntryKind, SagaRecord, SagaState
+from anysaga._records import Claim, EntryKind, SagaRecord, SagaState
 from anysaga._results import SagaResult, StepResult
 from anysaga._run import Run
 from anysaga._step import Step

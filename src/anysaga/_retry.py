@@ -11,7 +11,7 @@ from collections.abc import Callable
 from attrs import field, frozen
 
 from anysaga._errors import InvalidArgument
-from anysaga._records import MAX_SECONDS
+from anysaga._limits import MAX_SECONDS
 from anysaga._signatures import is_plain
 
 MAX_BACKOFF = 30.0

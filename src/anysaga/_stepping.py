@@ -26,9 +26,10 @@ from anysaga._errors import (
 )
 from anysaga._hosting import in_own_loop
 from anysaga._journal import Journal
+from anysaga._limits import MAX_EVENTS
 from anysaga._live_context import LiveContext
 from anysaga._nodes import Leaf
-from anysaga._records import MAX_EVENTS, Claim, EntryKind, Outcome, StoredEvent
+from anysaga._records import Claim, EntryKind, Outcome, StoredEvent
 from anysaga._run import Run
 from anysaga._step import Step
 from anysaga.abc import CircuitStore, Outbox

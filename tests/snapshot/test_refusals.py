@@ -19,7 +19,7 @@ from attrs import define
 from shapes import Address, Card, Cash, Colour, Node, Page, Payment, Rights, Size, Vault
 
 from anysaga._errors import NotReadable, NotStorable
-from anysaga._records import MAX_CONTEXT_BYTES, MAX_NESTING
+from anysaga._limits import MAX_CONTEXT_BYTES, MAX_NESTING
 from anysaga._snapshot import Codec, codec_for, secret
 
 if TYPE_CHECKING:

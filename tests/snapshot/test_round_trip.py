@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapes import Address, Card, Cash, Colour, Mood, Node, Page, Point, Rich, Rights, Size
 
-from anysaga._records import MAX_CONTEXT_BYTES
+from anysaga._limits import MAX_CONTEXT_BYTES
 from anysaga._snapshot import codec_for
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anysaga._errors import NotReadable
-from anysaga._records import MAX_ERROR_BYTES
+from anysaga._limits import MAX_ERROR_BYTES
 from anysaga._snapshot import digest, fit_error
 
 

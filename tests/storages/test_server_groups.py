@@ -27,7 +27,8 @@ from test_group_commit import (
 )
 
 from anysaga._errors import NotStorable, SagaAlreadyRunning
-from anysaga._records import MAX_CONTEXT_BYTES, Claim, EntryKind
+from anysaga._limits import MAX_CONTEXT_BYTES
+from anysaga._records import Claim, EntryKind
 from anysaga.storages import SQLAlchemyStorage
 from anysaga.storages.sql._at_once import AtOnce, Written
 from anysaga.testing._storage._harness import created, entry, new_saga, write

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import UnionType
 from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 
-from anysaga._records import MAX_CONTEXT_BYTES, MAX_NESTING
+from anysaga._limits import MAX_CONTEXT_BYTES, MAX_NESTING
 
 Write: TypeAlias = Callable[[Any], Any]
 """Turns a value into plain JSON values that share nothing with it, or raises `Misfit`."""

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, NoReturn, Protocol
 
 from anysaga._errors import NotReadable
-from anysaga._records import MAX_CONTEXT_BYTES, MAX_ERROR_BYTES, MAX_NESTING
+from anysaga._limits import MAX_CONTEXT_BYTES, MAX_ERROR_BYTES, MAX_NESTING
 
 from ._misfit import NOT_FINITE, TOO_BIG, TOO_DEEP, TOO_LONG_NUMBER, Misfit
 

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from anysaga._arguments import check_seconds, is_number
 from anysaga._errors import InvalidArgument, StaleFence, StorageError
-from anysaga._records import LIVE_STATES, MAX_SECONDS, Claim, NewSaga, SagaRecord, SagaState, SagaSummary, Write
+from anysaga._limits import MAX_SECONDS
+from anysaga._records import LIVE_STATES, Claim, NewSaga, SagaRecord, SagaState, SagaSummary, Write
 from anysaga.abc import CircuitRecord, CircuitStore, Delivery, Outbox, OutboxLag, Settlement, Storage
 from anysaga.storages._clock import Clock, HostClock
 from anysaga.storages._lease import Basket

@@ -7,7 +7,7 @@ import re
 import sqlalchemy as sa
 
 from anysaga._errors import InvalidArgument
-from anysaga._records import MAX_DESTINATION, MAX_SAGA_ID
+from anysaga._limits import MAX_DESTINATION, MAX_SAGA_ID
 
 SCHEMA_VERSION = 2
 """Raised with every change of the tables below."""

@@ -6,7 +6,8 @@ import attrs
 import pytest
 
 from anysaga._errors import SagaNotFound
-from anysaga._records import MAX_CONTEXT_BYTES, MAX_SAGA_ID, Entry, EntryKind, Outcome, SagaState
+from anysaga._limits import MAX_CONTEXT_BYTES, MAX_SAGA_ID
+from anysaga._records import Entry, EntryKind, Outcome, SagaState
 from anysaga.abc import Storage
 from anysaga.testing._storage._harness import created, entry, new_saga, write
 
