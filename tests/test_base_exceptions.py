@@ -21,8 +21,7 @@ from anysaga import (
     current_step,
     recover,
 )
-from anysaga.abc import Message, Publisher, Storage
-from anysaga.events import EventRelay
+from anysaga.abc import Message, Outbox, Publisher, Storage
 
 pytestmark = pytest.mark.anyio
 
@@ -141,8 +140,8 @@ async def test_of_a_handler_it_is_a_failure_of_that_handler(storage: Storage, di
     assert [letter.error for letter in await relay.dead_letters()] == ["Panic"]
 
 
-async def test_of_a_publisher_it_is_a_failure_of_what_it_was_given(storage: Storage, did: list[str]) -> None:
-    """And the mediator goes on, and is left without an error."""
+async def test_of_a_publisher_it_says_that_the_broker_is_away(storage: Storage, did: list[str]) -> None:
+    """The event waits, and the mediator goes on, and is left without an error."""
 
     class Panics(Publisher):
         async def publish(self, messages: Sequence[Message], /) -> Sequence[Exception | None]:
@@ -155,7 +154,8 @@ async def test_of_a_publisher_it_is_a_failure_of_what_it_was_given(storage: Stor
     sagas.bind(Journey, saga_of(None, Leg("a", did, act=tell)))
     async with SagaMediator(sagas, storage=storage, publisher=Panics()) as mediator:
         await mediator.run(Journey())
-    assert [letter.error for letter in await EventRelay(storage, publisher=Panics()).dead_letters()] == ["Panic"]
+    assert isinstance(storage, Outbox)
+    assert [waiting.error for waiting in await storage.lease_events("broker", 1, 0)] == ["Panic"]
 
 
 @pytest.mark.parametrize(("after", "kind"), [(False, "NOT_DONE 1"), (True, "UNKNOWN 1")])
