@@ -193,10 +193,13 @@ async def test_recovery_without_a_storage_is_refused() -> None:
     assert (await recover_saga(saga, "x")).state is SagaState.COMPLETED
 
 
-def test_a_transaction_of_a_class_says_to_make_the_saga() -> None:
-    """The context stands in the place of the saga then, and would be called missing."""
-    with pytest.raises(InvalidArgument, match=r"saga=Order.*: make the saga first"):
-        strange(OrderSaga).transaction(Order())
+@pytest.mark.anyio
+@pytest.mark.parametrize("options", [{}, {"saga_id": "x"}], ids=["new", "named"])
+@pytest.mark.parametrize("method", ["transaction", "run"])
+async def test_a_method_of_a_class_says_to_make_the_saga(method: str, options: dict[str, str]) -> None:
+    """The context stands in the place of the saga then, and would be called missing, or lack what a saga has."""
+    with pytest.raises(InvalidArgument, match=rf"saga=Order.*: make the saga first: `OrderSaga\(...\)\.{method}\("):
+        await getattr(OrderSaga, method)(Order(), **options)
 
 
 @pytest.mark.anyio

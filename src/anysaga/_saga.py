@@ -161,9 +161,8 @@ class Saga(Generic[ContextT]):
 
         Raises `InvalidArgument` for an id that cannot be one, and for neither context nor id.
         """
+        _check_made(self, "transaction")
         if context is None and saga_id is None:
-            if not isinstance(self, Saga):  # what was given as the context stands in the saga's place
-                raise InvalidArgument("saga", self, "make the saga first: `OrderSaga(...).transaction(context)`")
             raise InvalidArgument("context", None, "give a context to start with, or the saga_id of a stored saga")
         return self._transaction(context, identity_of(saga_id))
 
@@ -187,6 +186,7 @@ class Saga(Generic[ContextT]):
 
         The same as iterating a `transaction` without looking: the same errors, the same undoing on cancellation.
         """
+        _check_made(self, "run")
         transaction = self.transaction(context, saga_id=saga_id)
         transaction.stay_in_one_task()
         async with transaction:
@@ -208,6 +208,12 @@ class Saga(Generic[ContextT]):
         identity = identity_of(saga_id)
         await submit_saga(self.definition, self._storage, context, identity)
         return identity
+
+
+def _check_made(saga: object, method: str) -> None:
+    """Raise `InvalidArgument` for a method of the class: what was given as the context stands in the saga's place."""
+    if not isinstance(saga, Saga):
+        raise InvalidArgument("saga", saga, f"make the saga first: `OrderSaga(...).{method}(context)`")
 
 
 def _check_circuits(definition: Definition, storage: Storage) -> None:
