@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -29,6 +30,7 @@ from anysaga import (
     NotDone,
     Outcome,
     Retry,
+    SagaParked,
     SagaState,
     current_step,
     recover,
@@ -136,6 +138,27 @@ async def test_errors_of_a_completed_saga_do_not_wait_for_the_garbage_collector(
         else:
             await saga.run(Journey())
         assert [error() for error in trouble.raised] == [None, None]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("parks", [False, True], ids=["undone", "parked"])
+async def test_the_error_of_a_saga_that_went_back_is_its_caller_s_alone(
+    storage: Storage, did: list[str], *, parks: bool
+) -> None:
+    """It goes when the caller lets go of it, though its traceback holds the frames of the saga."""
+    trouble = Trouble()
+
+    async def undo(journey: Journey) -> None:
+        if parks:
+            raise OSError
+
+    saga = saga_of(storage, Leg("a", did, undo=undo), Leg("b", did, act=trouble))
+    gc.disable()
+    try:
+        with suppress(Watched, SagaParked):
+            await saga.run(Journey())
+        assert [error() for error in trouble.raised] == [None]
     finally:
         gc.enable()
 

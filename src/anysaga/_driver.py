@@ -194,10 +194,10 @@ class Driver:
         self.journal.drop()
 
     def end_error(self) -> BaseException:
-        """What the caller is told about a saga that is undone or parked."""
+        """What the caller is told about a saga that is undone or parked. To be asked once."""
         progress = self.progress
         saga, saga_id = progress.definition.name, self.journal.saga_id
-        error = self.stepping.run.error
+        error = self.stepping.run.take_error()
         if progress.parked is not None:
             path, reason = progress.parked
             parked = SagaParked(saga, saga_id, progress.definition.name_at(path), reason)

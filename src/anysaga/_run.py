@@ -111,6 +111,12 @@ class Run:
             if result in self.fresh:
                 self.fresh.remove(result)
 
+    def take_error(self) -> BaseException | None:
+        """The `error`, for its caller; nobody asks again, and its traceback holds this run."""
+        error = self.error
+        self._errors.clear()
+        return error
+
     @property
     def error(self) -> BaseException | None:
         """What made the saga go back, as the caller will see it: the error of a step, or a group of several."""
