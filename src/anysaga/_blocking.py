@@ -45,7 +45,8 @@ def run_saga(
 
     The same as ``await saga.run(context, saga_id=...)``, with the same errors. `storage` may be a database URL or the
     path of an SQLite file; it is then opened and closed here. Ctrl-C undoes the saga, within its `grace`, and is raised
-    again; a second Ctrl-C lets go at once, and recovery finishes. `backend` is the event loop: "asyncio" or "trio".
+    again; a second Ctrl-C lets go at once, and recovery finishes. So does whatever else a signal handler raises: the
+    time limit of a task queue, say. `backend` is the event loop: "asyncio" or "trio".
 
     Raises `BlockingCallInLoop` inside a running event loop.
 
@@ -66,8 +67,9 @@ def iter_saga(
 ) -> SagaIterator[ContextT]:
     """Run a saga step by step from blocking code: an iterator over step results, and a context manager.
 
-    Without ``with``, leaving the loop early suspends the saga, resumable by its id. With ``with``, an exception in the
-    block undoes it, as in `SagaTransaction`. Parameters and errors are those of `run_saga`.
+    Without ``with``, leaving the loop early suspends the saga, resumable by its id, and so does the end of the program.
+    With ``with``, an exception in the block undoes it, as in `SagaTransaction`. Parameters and errors are those of
+    `run_saga`.
 
         for step in iter_saga(OrderSaga, order, storage="sqlite:///orders.db", container=services):
             print(step.step_name)
@@ -125,8 +127,8 @@ class BlockingRunner:
     """Runs sagas for a threaded program: one event loop in a thread, which all threads share with one storage.
 
     Use it as a context manager, and call `run` and `iterate` from any thread. On leaving, iterations that are not over
-    are suspended, and the storage that was given as text is closed. Open it after a fork, in each process: its event
-    loop would stay in the parent.
+    are suspended, and the storage that was given as text is closed, once what other threads still run has ended. Open
+    it after a fork, in each process: its event loop would stay in the parent.
 
         with BlockingRunner(storage="orders.db", container=services) as runner:
             result = runner.run(OrderSaga, order)
@@ -201,10 +203,9 @@ class BlockingRunner:
         if self._loop is not None:
             raise RunnerMisused(self._caller, "is open already", "enter it once, and share it")
         self._storage = _storage_of(self._given)
-        self._loop = LoopThread(self._backend, self._caller)
+        closes = [] if self._storage is self._given else [self._storage.aclose]
+        self._loop = LoopThread(self._backend, self._caller, *closes)
         self._stack.callback(self._loop.stop)
-        if self._storage is not self._given:
-            self._stack.callback(lambda: self._call(self.storage.aclose, 0.0))
         self._stack.callback(self._end_iterations)
         return self
 

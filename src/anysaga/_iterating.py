@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
+from weakref import WeakSet
 
-from anysaga._errors import RunnerMisused
-from anysaga._loop_thread import Interrupted
+from anysaga._errors import AnysagaError, RunnerMisused
+from anysaga._hosting import has_loop
 from anysaga._results import SagaResult, StepResult
 from anysaga._transaction import SagaTransaction
 
@@ -107,11 +110,11 @@ class SagaIterator(Generic[ContextT]):
         except StopAsyncIteration:
             self._leave(None, None, None)
             raise StopIteration from None
-        except Interrupted as error:
-            self._let_go(error)
-            raise
         except BaseException as error:
-            self._leave(type(error), error, error.__traceback__)
+            if transaction._busy:
+                self._let_go(error)
+            else:
+                self._leave(type(error), error, error.__traceback__)
             raise
 
     def __enter__(self) -> Self:
@@ -125,12 +128,18 @@ class SagaIterator(Generic[ContextT]):
             self._leave(exc_type, exc, traceback)
 
     def __del__(self) -> None:
-        if getattr(self, "_closed", True):
+        if getattr(self, "_manager", None) is None or self._closed or sys.is_finalizing():
             return
-        if threading.current_thread().name.startswith("anysaga-"):
-            # The garbage collector runs in any thread, and one of ours would wait for itself.
+        if threading.current_thread().name.startswith("anysaga-") or has_loop():
+            # The garbage collector runs in any thread: one of ours would wait for itself, and a loop may not wait.
             threading.Thread(target=self.close, name="anysaga-end", daemon=True).start()
         else:
+            self.close()
+
+    def _end_at_exit(self) -> None:
+        if self._closed or self._turn.locked():  # or in a daemon thread, for which nobody waits
+            return
+        with suppress(AnysagaError):  # it is recovery's then, or it stayed in the parent of a fork
             self.close()
 
     def _begin(self) -> None:
@@ -148,8 +157,11 @@ class SagaIterator(Generic[ContextT]):
                 self._runner.__exit__(type(error), error, error.__traceback__)
             raise
         self._manager = manager
+        _begun.add(self)
+        atexit.unregister(_end_all)  # to come before what was registered meanwhile: its loop, and that of its storage
+        atexit.register(_end_all)
 
-    def _let_go(self, error: Interrupted) -> None:
+    def _let_go(self, error: BaseException) -> None:
         """Leave the saga to its end, or to recovery: nobody wants to wait."""
         self._closed = True
         if self._owns_runner:
@@ -165,3 +177,12 @@ class SagaIterator(Generic[ContextT]):
         finally:
             if self._owns_runner and self._manager is not None:
                 self._runner.__exit__(None, None, None)
+
+
+_begun: WeakSet[SagaIterator[Any]] = WeakSet()
+
+
+def _end_all() -> None:
+    """End what was left half way while the loops still run: later on, a finalizer would wait for them for ever."""
+    for iterator in list(_begun):
+        iterator._end_at_exit()

@@ -6,8 +6,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +14,7 @@ import anyio
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class
 from anyio.abc import TaskGroup
 from anyio.from_thread import BlockingPortal
+from anyio.lowlevel import checkpoint
 
 from anysaga._errors import RunnerMisused
 
@@ -25,10 +25,6 @@ _LOOK = 0.5
 """Seconds between two looks for signals while a thread waits."""
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, while the call that was interrupted still runs: its loop must not be waited for."""
-
-
 class _NobodyWaits(Exception):
     """The end of a call that was cancelled because of Ctrl-C."""
 
@@ -36,18 +32,20 @@ class _NobodyWaits(Exception):
 class LoopThread:
     """Runs coroutines for threads that wait for them. A daemon thread: it never keeps the interpreter alive.
 
-    `caller` is who uses it, for errors.
+    `caller` is who uses it, for errors. `at_end` is awaited once all tasks and calls have ended.
     """
 
     group: TaskGroup
     """Where tasks live that outlive the call that starts them. They end before the loop does."""
 
-    def __init__(self, backend: str, caller: str) -> None:
+    def __init__(self, backend: str, caller: str, at_end: Callable[[], Awaitable[object]] = checkpoint) -> None:
         self._backend = backend
         self._caller = caller
+        self._at_end = at_end
         self._process = os.getpid()
         self._abandoned = False
         self._ready: Future[BlockingPortal] = Future()
+        self._ended: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="anysaga-blocking", daemon=True)
         self._thread.start()
         self._portal = self._ready.result()
@@ -61,19 +59,19 @@ class LoopThread:
         """Await ``function()`` there, and return what it returns.
 
         Ctrl-C in the waiting thread cancels it, waits at most `grace` seconds for its end, and is raised again; a
-        second one is raised at once. Where the call goes on nevertheless, what is raised is `Interrupted`.
+        second one is raised at once. So does whatever else a signal handler raises there, or another thread makes this
+        one raise: the time limits of task queues do that.
         """
         if self._process != os.getpid():
             raise RunnerMisused(self._caller, "was opened before a fork", "open it in each process, after the fork")
         run = _Run(function)
         try:
             value = _result(self._start(run))
-            run.check()
-        except KeyboardInterrupt:
-            if not self._end(run, grace):
+        except BaseException:
+            if not run.ended.is_set() and not self._end(run, grace):
                 self._abandoned = True
-                raise Interrupted from None
             raise
+        run.check()
         return value
 
     def wrap(
@@ -86,14 +84,16 @@ class LoopThread:
         return _Block(self, manager, grace, grace if leaving is None else leaving)
 
     def stop(self) -> None:
-        """End the loop once its tasks have ended."""
+        """End the loop once its tasks and calls have ended, those of other threads too. Raises what `at_end` raises."""
         self._portal.call(self._portal.stop)
+        _result(self._ended)
         self._thread.join()
 
     def _start(self, run: _Run[_T]) -> Future[_T]:
         try:
             return self._portal.start_task_soon(run)
         except RuntimeError as stopped:  # and waits for what other threads still call
+            run.ended.set()
             problem = "is being left by another thread"
             raise RunnerMisused(self._caller, problem, "have all threads end before that") from stopped
 
@@ -102,28 +102,31 @@ class LoopThread:
         try:
             self._portal.start_task_soon(run.cancel)
             return run.ended.wait(grace)
-        except KeyboardInterrupt:
-            return False
+        except BaseException:  # noqa: ASYNC103, BLE001 - the first one is raised
+            return False  # noqa: ASYNC104 - as above
 
     def _run(self) -> None:
         try:
             anyio.run(self._serve, backend=self._backend)
-        except BaseException as error:  # noqa: ASYNC103 - raised in the thread that waits for the loop
-            if self._ready.done():
-                raise
-            self._ready.set_exception(error)
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - raised in the thread that waits for the loop
+            told = self._ended if self._ready.done() else self._ready
+            told.set_exception(error)
+        else:
+            self._ended.set_result(None)
 
     async def _serve(self) -> None:
         async with BlockingPortal() as portal, create_task_group() as self.group:
             self._ready.set_result(portal)
             await portal.sleep_until_stopped()
+        await self._at_end()
 
 
 def _result(future: Future[_T]) -> _T:
     """Wait for a result, and look now and then: of a signal that comes just before a wait, Python learns at its end."""
-    while not future.done():
-        with suppress(FutureTimeoutError):
-            future.exception(_LOOK)
+    done = threading.Event()  # the future's own wait ends with a TimeoutError, and so may a handler of signals
+    future.add_done_callback(lambda _: done.set())
+    while not done.wait(_LOOK):
+        pass
     return future.result()
 
 

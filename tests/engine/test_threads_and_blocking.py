@@ -299,6 +299,67 @@ def test_an_iterator_that_is_collected_in_the_thread_of_its_loop_suspends(done: 
     assert run_saga(TourSaga, saga_id="t", storage=storage).state is SagaState.COMPLETED
 
 
+@pytest.mark.anyio
+@pytest.mark.filterwarnings("error")
+async def test_an_iterator_that_is_collected_in_the_thread_of_a_callers_loop_suspends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was refused there as a blocking call, and its storage stayed open."""
+    left: list[Any] = []
+
+    def begin() -> None:
+        DONE.set([])
+        left.append(iter_saga(TourSaga, Tour(), saga_id="t", storage=tmp_path / "tours.db"))
+        next(left[0])
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    thread.join(20)
+    loop, storage = left[0]._runner._loop._thread, left[0]._runner.storage
+    left.clear()
+    gc.collect()
+    with anyio.fail_after(20):
+        await anyio.to_thread.run_sync(loop.join, 20)
+    with pytest.raises(StorageClosed):
+        await storage.load("t")
+    async with SQLAlchemyStorage(tmp_path / "tours.db") as again:
+        assert (await again.load("t")).summary.owner is None
+
+
+LEFT_HALF_WAY = """
+import sys
+sys.path.insert(0, {here!r})
+from tours import DONE, Tour, TourSaga
+from anysaga import BlockingRunner, iter_saga
+DONE.set([])
+runner = BlockingRunner(storage={address!r}, backend={backend!r})
+{left}
+print(next(steps).step_name)
+"""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("driver", ["sqlite", "sqlite+aiosqlite"])
+@pytest.mark.parametrize(
+    "left",
+    [
+        "steps = iter_saga(TourSaga, Tour(), saga_id='t', storage={address!r}, backend={backend!r})",
+        "steps = runner.__enter__().iterate(TourSaga, Tour(), saga_id='t')",
+    ],
+    ids=["iter_saga", "runner"],
+)
+def test_a_program_that_ends_half_way_through_an_iteration_ends_and_suspends(
+    tmp_path: Path, left: str, driver: str, backend: str
+) -> None:
+    """Its finalizer waited for ever for a loop whose thread had been stopped."""
+    options = {"address": f"{driver}:///{tmp_path / 'tours.db'}", "backend": backend}
+    script = LEFT_HALF_WAY.format(here=str(Path(__file__).parent), left=left.format(**options), **options)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("hotel\n", "", 0)
+    with BlockingRunner(storage=tmp_path / "tours.db") as runner:
+        assert runner.call(lambda: runner.storage.load("t")).summary.owner is None
+
+
 def test_an_exception_inside_with_iter_saga_undoes(done: list[str]) -> None:
     with pytest.raises(KeyError), iter_saga(TourSaga, Tour()) as steps:
         for _ in steps:
@@ -364,6 +425,47 @@ def test_a_runner_that_another_thread_leaves_is_refused() -> None:
         leaves.join(20)
         runs.join(20)
     assert not leaves.is_alive()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_runner_that_is_left_closes_its_storage_after_the_sagas_of_other_threads(
+    tmp_path: Path, backend: str
+) -> None:
+    """It waited for them, and had taken their storage away."""
+    began, goes_on = threading.Event(), threading.Event()
+    states: list[SagaState] = []
+
+    class Slow(Step[Tour]):
+        read_only = True
+
+        def act(self, tour: Tour) -> None:
+            began.set()
+            goes_on.wait(20)
+
+    saga = Saga[Tour](name="s", steps=[Slow])
+    with BlockingRunner(storage=tmp_path / "tours.db", backend=backend) as runner:
+        thread = threading.Thread(target=lambda: states.append(runner.run(saga, Tour()).state))
+        thread.start()
+        assert began.wait(20)
+        threading.Timer(0.05, goes_on.set).start()
+    thread.join(20)
+    assert states == [SagaState.COMPLETED]
+    with pytest.raises(StorageClosed):
+        anyio.run(runner.storage.load, "t")
+
+
+class Unclosable(MemoryStorage):
+    async def aclose(self) -> None:
+        raise StorageUnavailable("tours.db", "the disk is gone")
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_storage_that_cannot_be_closed_says_so_to_who_leaves_its_runner(
+    monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    monkeypatch.setattr("anysaga._saga.MemoryStorage", Unclosable)
+    with pytest.raises(StorageUnavailable, match="the disk is gone"):
+        run_saga(TourSaga, Tour(), backend=backend)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
