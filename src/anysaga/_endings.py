@@ -95,7 +95,7 @@ class Endings:
             EntryKind.DONE,
             leaf.path,
             attempt=attempt,
-            context=None if text == progress.context_of(leaf).base else text,
+            context=None if text == progress.context_of(leaf).base and not progress.rewritten else text,
             response=response,
             duration=ended.duration,
             events=self._kept(current.events) if current.events else (),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from anyio import CancelScope
-from attrs import define
+from attrs import define, evolve
 
 from anysaga._definition import Definition
 from anysaga._driver import Driver
@@ -24,7 +24,7 @@ from anysaga._journal import Journal
 from anysaga._limits import MAX_CLAIMS
 from anysaga._live_context import LiveContext
 from anysaga._progress import Progress
-from anysaga._records import Claim, EntryKind, SagaRecord, SagaState
+from anysaga._records import Claim, Entry, EntryKind, SagaRecord, SagaState
 from anysaga._results import SagaResult, StepResult
 from anysaga._run import Run
 from anysaga._step import Step
@@ -108,15 +108,28 @@ async def park_misfit(definition: Definition, storage: Storage, claim: Claim) ->
 
 
 def fold(definition: Definition, record: SagaRecord, fence: int) -> Progress:
-    """The progress that a stored log tells, for the owner with this fence. Raises `NotReadable`."""
-    progress = Progress(definition, base=record.context, current=record.context, fence=fence)
+    """The progress that a stored log tells, for the owner with this fence. Raises `NotReadable`.
+
+    What earlier code wrote is folded as this code would write it: a field that was declared since is no change of
+    whoever writes it first.
+    """
+    context = definition.codec.rewritten(record.context)
+    progress = Progress(definition, base=context, current=context, fence=fence, rewritten=context != record.context)
     for entry in record.entries:
         try:
-            apply(progress, entry)
+            apply(progress, _as_written_now(progress, entry))
         except (LookupError, ValueError) as error:
             where = f"the log of saga {definition.name!r}"
             raise NotReadable(where, f"entry {entry.seq} does not follow from those before it") from error
     return progress
+
+
+def _as_written_now(progress: Progress, entry: Entry) -> Entry:
+    context = None if entry.context is None else progress.definition.codec.rewritten(entry.context)
+    if context == entry.context:
+        return entry
+    progress.rewritten = True
+    return evolve(entry, context=context)
 
 
 def _refuse_ended(definition: Definition, record: SagaRecord) -> None:

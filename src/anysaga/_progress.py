@@ -86,6 +86,7 @@ class Progress:
     the steps with an intent to act or to undo and no outcome of it. `done` and `undone` are in the order of the log;
     what is undone stays in `done`. `snapshots` are contexts as they were when a Fallback or a Parallel began, by its
     path, `parts_done` how many of its parts are done. `given_up` says why an undo was, by the path of the step.
+    `rewritten` tells that the log has contexts in the words of earlier code, so that none of these is durable as it is.
     """
 
     definition: Definition
@@ -108,6 +109,7 @@ class Progress:
     parked: tuple[str, str] | None = None
     end: SagaState | None = None
     end_text: str | None = None
+    rewritten: bool = False
 
     def of(self, path: str) -> StepProgress:
         """What the log says about the step at `path`; nothing yet is a valid answer."""

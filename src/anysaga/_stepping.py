@@ -182,7 +182,7 @@ class Stepping:
         text = self.context.encode()
         self.context.touched()  # by what the act does from here on
         progress = self.journal.progress
-        if text == progress.context_of(progress.definition.by_path[current.path]).base:
+        if text == progress.context_of(progress.definition.by_path[current.path]).base and not progress.rewritten:
             return
         self.journal.note(EntryKind.CHECKPOINT, current.path, context=text)
         await self.journal.commit()

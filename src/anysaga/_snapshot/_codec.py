@@ -99,6 +99,16 @@ class Codec(Generic[T]):
             return value
         raise NotReadable(where + path, reason)
 
+    def rewritten(self, text: str, /) -> str:
+        """The text of a stored value as `encode` writes it now: declared anew, its type may have other fields.
+
+        A text that cannot be read stays as it is.
+        """
+        try:
+            return self.encode(self.decode(text, where=""), where="")
+        except (NotReadable, NotStorable):
+            return text
+
     def restore(self, target: T, text: str, /, *, where: str) -> None:
         """Make an attrs or dataclass object what a text says, in place, or leave it as it is and raise `NotReadable`.
 
