@@ -65,6 +65,30 @@ class Mixed(Mixin[bytes], Step[int, str]):
     pass
 
 
+class Untyped(Step):  # type: ignore[type-arg]  # what a user may forget
+    pass
+
+
+class OfAnything(Step[Any, Any]):
+    pass
+
+
+class BesideUntyped(Untyped, Step[int, str]):  # pyright: ignore[reportGeneralTypeIssues]
+    pass
+
+
+class BesideUnfilled(Half, Step[int, str]):  # type: ignore[type-arg]
+    pass
+
+
+class BesideAnything(OfAnything, Step[int, str]):
+    pass
+
+
+class BesideWhole(Untyped, Whole):  # pyright: ignore[reportGeneralTypeIssues]
+    pass
+
+
 class Deep(Half[T]):
     pass
 
@@ -85,6 +109,11 @@ class Deeper(Deep[str]):
         (OptionalWhole, (int, bytes | None)),
         (Mixed, (int, str)),
         (Deeper, (int, str)),
+        (BesideUntyped, (int, str)),
+        (BesideUnfilled, (int, str)),
+        (BesideAnything, (int, str)),
+        (BesideWhole, (int, str)),
+        (OfAnything, (Any, Any)),
     ],
 )
 def test_the_arguments_are_those_that_reach_the_base(kind: type, arguments: tuple[object, ...]) -> None:

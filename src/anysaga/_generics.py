@@ -24,16 +24,26 @@ def is_open(argument: object) -> bool:
 
 
 def _search(kind: type, base: type, given: dict[Any, Any]) -> tuple[Any, ...] | None:
+    found: list[tuple[Any, ...]] = []
     for ancestor in kind.__dict__.get("__orig_bases__", kind.__bases__):
         origin = get_origin(ancestor) or ancestor
         if not isinstance(origin, type) or not issubclass(origin, base):
             continue
         arguments = tuple(_filled(argument, given) for argument in get_args(ancestor))
-        if origin is base:
-            return arguments
-        parameters = getattr(origin, "__parameters__", ())
-        return _search(origin, base, dict(zip(parameters, arguments, strict=False)))
-    return None
+        if origin is not base:
+            parameters = getattr(origin, "__parameters__", ())
+            arguments = _search(origin, base, dict(zip(parameters, arguments, strict=False))) or ()
+        found.append(arguments)
+    return _strongest(found) if found else None
+
+
+def _strongest(found: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """For each parameter the first argument that says something: a mixin may leave open what another base gives."""
+    chosen: list[Any] = []
+    for place in range(max(map(len, found))):
+        given = [arguments[place] for arguments in found if place < len(arguments)]
+        chosen.append(next((one for one in given if not is_open(one) and one is not Any), given[0]))
+    return tuple(chosen)
 
 
 def _filled(argument: Any, given: dict[Any, Any]) -> Any:
