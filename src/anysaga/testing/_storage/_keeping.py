@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from anysaga._errors import SagaNotFound
-from anysaga._limits import MAX_CONTEXT_BYTES, MAX_SAGA_ID
+from anysaga._limits import MAX_CONTEXT_BYTES, MAX_ERROR_BYTES, MAX_NAME, MAX_SAGA_ID, MAX_VERSION
 from anysaga._records import Entry, EntryKind, Outcome, SagaState
 from anysaga.abc import Storage
 from anysaga.testing._storage._harness import created, entry, new_saga, write
@@ -63,7 +63,7 @@ class KeepingLaws:
             entry(1, path="0/fallback", context=text, duration=0.125),
             entry(2, EntryKind.DONE, response=text, attempt=3, duration=1e-7),
             entry(3, EntryKind.NOT_DONE, error=text, wait=0.1),
-            entry(4, EntryKind.UNKNOWN, error="", wait=0.0),
+            entry(4, EntryKind.UNKNOWN, error="", wait=0.0, caught="0/primary"),
             entry(5, EntryKind.PROBED, outcome=Outcome.NOT_DONE),
             entry(6, EntryKind.BACK, path=""),
         )
@@ -75,13 +75,22 @@ class KeepingLaws:
         given = (entries[0], *write(claim, *entries[1:]).entries)
         assert [_without_moment(each) for each in record.entries] == [_without_moment(each) for each in given]
 
-    async def test_the_largest_context_is_kept(self, storage: Storage) -> None:
-        """A context of the greatest size allowed fits."""
-        context = '"' + "é" * (MAX_CONTEXT_BYTES // 2 - 1) + '"'
-        claim = await created(storage, context=context)
-        await storage.record(write(claim, entry(2, EntryKind.DONE, context=context)))
+    async def test_what_a_saga_is_comes_back(self, storage: Storage) -> None:
+        """Name, version and state are those given, up to the longest name and the greatest version."""
+        given = ("Ü" * MAX_NAME, MAX_VERSION, SagaState.PENDING)
+        await created(storage, name=given[0], version=given[1], state=given[2])
+        summary = (await storage.load("saga-1")).summary
+        assert (summary.name, summary.version, summary.state) == given
+
+    async def test_the_largest_texts_are_kept(self, storage: Storage) -> None:
+        """Contexts, responses, errors and paths of the greatest size allowed fit."""
+        text = '"' + "é" * (MAX_CONTEXT_BYTES // 2 - 1) + '"'
+        error, path = "é" * (MAX_ERROR_BYTES // 2), "1000" + "/fallback" * 8
+        claim = await created(storage, context=text)
+        done = entry(2, EntryKind.DONE, path=path, context=text, response=text, error=error)
+        await storage.record(write(claim, done))
         record = await storage.load("saga-1")
-        assert (record.context, record.entries[-1].context) == (context, context)
+        assert (record.context, *map(_without_moment, record.entries[1:])) == (text, done)
 
     @pytest.mark.parametrize("saga_id", ODD_IDS)
     async def test_ids_with_odd_characters_are_ids(self, storage: Storage, other: Storage, saga_id: str) -> None:
