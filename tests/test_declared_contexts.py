@@ -74,3 +74,27 @@ def test_a_plain_class_is_told_what_it_should_be() -> None:
     saga = Saga[Plain](name="order", steps=[Look])
     with pytest.raises(DefinitionError, match="Plain is neither an attrs class nor a dataclass: make it one of them"):
         saga.definition  # noqa: B018
+
+
+def test_a_context_or_a_response_that_is_named_in_quotes_is_refused_as_what_it_is() -> None:
+    """The class may well exist, so it must not be told to become an attrs class."""
+
+    class Quoted(Step["Order", "Receipt"]):  # type: ignore[name-defined]
+        read_only = True
+
+        def act(self, order: Any) -> Any:
+            """Look at it."""
+
+    with pytest.raises(DefinitionError) as caught:
+
+        class OfOrder(Saga[Order]):
+            steps = (Quoted,)
+
+    about_context, about_response = caught.value.problems
+    assert about_context.startswith("step 'Quoted' works on 'Order', which is only a name in quotes")
+    assert "of step 'Quoted' cannot be stored: its type 'Receipt' is only a name in quotes" in about_response
+
+    with pytest.raises(DefinitionError, match="context type 'Order' is only a name in quotes"):
+
+        class OfQuoted(Saga["Order"]):
+            steps = (Look,)

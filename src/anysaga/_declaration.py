@@ -25,7 +25,7 @@ from anysaga._guard import Breaker
 from anysaga._limits import MAX_NAME, MAX_SECONDS, MAX_VERSION
 from anysaga._methods import leftover_problems, method_problems
 from anysaga._retry import Retry
-from anysaga._snapshot import Codec, codec_for, has_fields
+from anysaga._snapshot import IN_QUOTES, Codec, codec_for, has_fields, quoted
 from anysaga._step import Step, defines, step_type
 
 MAX_DEPTH = 8
@@ -224,6 +224,9 @@ def _context(declared: Declaration, steps: Sequence[Any], problems: list[str]) -
             "its context type is open: write `class OrderSaga(Saga[Order])`, or `Step[Order, ...]` for its steps"
         )
         return None, None
+    if quoted(told) is not None:
+        problems.append(f"its context type {quoted(told)!r} is {IN_QUOTES}")
+        return told, None
     problems += _misfits(steps, told)
     if not has_fields(told):
         problems.append(
@@ -238,6 +241,9 @@ def _misfits(steps: Iterable[Any], context_type: Any) -> Iterator[str]:
     for step in steps:
         wanted = step_context(step)
         if context_type is Any or is_open(wanted) or _accepts(wanted, context_type):
+            continue
+        if quoted(wanted) is not None:
+            yield f"step {step_name(step)!r} works on {quoted(wanted)!r}, which is {IN_QUOTES}"
             continue
         yield (
             f"step {step_name(step)!r} works on {_name(wanted)}, and the saga on {_name(context_type)}: "

@@ -257,6 +257,8 @@ def test_a_subclass_that_adds_no_field_needs_no_decorator() -> None:
         (Flag, "it", "no members"),
         ([], "it", "no stored form"),
         (7, "it", "7"),
+        (type, "it", "its type type has no stored form"),
+        (list["Order"], "it[]", "name in quotes"),
     ],
 )
 def test_a_type_without_a_form_is_refused_at_once(kind: Any, where: str, words: str) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from ._codec import Codec as Codec
 from ._codec import codec_for as codec_for
+from ._fields import IN_QUOTES as IN_QUOTES
 from ._fields import fields_of as fields_of
 from ._fields import has_fields as has_fields
+from ._fields import quoted as quoted
 from ._misfit import TOO_BIG as TOO_BIG
 from ._misfit import type_name as type_name
 from ._secrets import SECRET as SECRET

@@ -10,6 +10,7 @@ from typing import (
     Annotated,
     Any,
     Final,
+    ForwardRef,
     Generic,
     NewType,
     Protocol,
@@ -27,6 +28,8 @@ from ._misfit import Misfit, type_name
 AT_RUN_TIME = (
     "is not known at run time: import it outside of `if TYPE_CHECKING:`, and define it at the top level of its module"
 )
+
+IN_QUOTES = "only a name in quotes, and nobody looks it up: write the class itself, below its definition"
 
 _OF_ATTRS = type(attrs.field())
 _MADE_FOR_ATTRS = (
@@ -177,7 +180,8 @@ def _own_annotations(cls: type) -> dict[str, Any]:
         from annotationlib import Format, get_annotations  # noqa: PLC0415 - new in 3.14
 
         return dict(get_annotations(cls, format=Format.FORWARDREF))
-    return dict(vars(cls).get("__annotations__", {}))
+    own = vars(cls).get("__annotations__")
+    return dict(own) if isinstance(own, dict) else {}  # that of `type` itself is a descriptor
 
 
 def _resolve(owner: type, declared: Any, *, include_extras: bool) -> Any:
@@ -247,8 +251,15 @@ def refusal(kind: Any) -> Misfit:
     """Why a type has no format, with the way out."""
     if isinstance(kind, TypeVar):
         return Misfit(f"its type variable {kind.__name__} is open: write the class with its argument in brackets")
+    if isinstance(kind, ForwardRef | str):
+        return Misfit(f"its type {quoted(kind)!r} is {IN_QUOTES}")
     hint = _HINTS.get(type_name(get_origin(kind) or kind)) or (_TO_A_CLASS if _is_own_class(kind) else "")
     return Misfit(f"its type {type_name(kind)} has no stored form{hint}")
+
+
+def quoted(kind: Any) -> str | None:
+    """The name that stands in quotes in the place of a type; None for a type."""
+    return kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind if isinstance(kind, str) else None
 
 
 def _is_own_class(kind: Any) -> bool:
