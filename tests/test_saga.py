@@ -46,6 +46,31 @@ async def test_a_run_gives_the_results_of_all_steps_in_their_order(storage: Stor
     assert all(step.duration >= 0 for step in result)
 
 
+async def test_a_step_that_its_class_got_after_it_was_declared_acts(storage: Storage) -> None:
+    """As one appended in a loop, or put there for a test."""
+    steps: list[type[Step[Journey, Any]]] = [Fly]
+    kind: Any = type("Trip", (Holiday,), {"steps": steps})
+    assert [step.step_type for step in await kind(storage=storage).run(Journey())] == [Fly]
+    steps.append(Sleep)
+    assert [step.step_type for step in await kind(storage=storage).run(Journey())] == [Fly, Sleep]
+    kind.steps = [Sleep]
+    assert [step.step_type for step in await kind(storage=storage).run(Journey())] == [Sleep]
+
+
+@pytest.mark.parametrize(("name", "value"), [("name", "trip"), ("version", 2), ("timeout", 5.0), ("grace", 1.0)])
+def test_what_is_set_on_a_class_after_it_was_declared_counts(name: str, value: object) -> None:
+    class Trip(Saga[Journey]):
+        steps = (Fly,)
+
+    setattr(Trip, name, value)
+    assert getattr(Trip().definition, name) == value
+
+
+def test_sagas_of_a_class_share_its_definition() -> None:
+    """A worker would take two definitions of one name for two sagas."""
+    assert Holiday().definition is Holiday().definition
+
+
 async def test_a_result_is_looked_up_by_the_class_of_its_step(storage: Storage) -> None:
     result = await Holiday(storage=storage).run(Journey())
     found: StepResult[int] = result[Fly]

@@ -68,11 +68,13 @@ class Saga(Generic[ContextT]):
     middlewares: Sequence[Middleware] = ()
 
     _compiled: ClassVar[Definition | None] = None
+    _compiled_from: ClassVar[tuple[object, ...]] = ()
     _definition: Definition | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls._compiled = compile_saga(_declaration(cls, cls, _context_of(cls))) if cls.steps else None
+        cls._compiled_from = _stated(cls) if cls.steps else ()
 
     def __init__(
         self,
@@ -105,7 +107,7 @@ class Saga(Generic[ContextT]):
         changed = {key: value for key, value in given.items() if value is not None}
         for key, value in changed.items():
             setattr(self, key, value)
-        self._definition = None if changed else type(self)._compiled
+        self._definition = None if changed or self._compiled_from != _stated(self) else self._compiled
         checked = self._definition
         if checked is None:
             checked = compile_saga(_declaration(self, type(self), _context_of(type(self)), checking=True))
@@ -268,6 +270,13 @@ def checked_storage(storage: Storage | None) -> Storage:
         storage,
         "give a Storage, such as SQLAlchemyStorage(url); only blocking calls, such as run_saga, take a text",
     )
+
+
+def _stated(source: Any) -> tuple[object, ...]:
+    """What a definition is compiled from: a class may get other steps after it was declared."""
+    steps = tuple(source.steps) if isinstance(source.steps, list) else source.steps
+    limits = source.timeout, source.compensate_retry, source.on_undo_failure, source.grace
+    return source.name, source.version, steps, *limits, source.events
 
 
 def _context_of(kind: type) -> Any:
