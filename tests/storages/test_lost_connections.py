@@ -21,6 +21,7 @@ from anysaga._errors import StorageUnavailable
 from anysaga._records import EntryKind, Write
 from anysaga.storages import SQLAlchemyStorage
 from anysaga.storages.sql._runner import Lane
+from anysaga.storages.sql._server import driver_of
 from anysaga.testing._storage._harness import created, entry, freed, write
 
 pytestmark = pytest.mark.anyio
@@ -411,3 +412,32 @@ async def test_a_saga_whose_server_goes_away_goes_on_when_it_is_back(
     storage._lease.beat()
     result = await recover_saga(saga, "o")
     assert (result.state, result.context.acts) == (SagaState.COMPLETED, 2)
+
+
+async def test_a_connection_whose_rollback_failed_is_not_used_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its transaction may be open still, and what comes next would be part of it; whatever was true of it before."""
+    async with server.new_storage() as storage:
+        await storage.find()
+        writer = storage._core.writer
+        refusal = storage._core.database._driver_errors[0]("no rollback")  # type: ignore[attr-defined]
+
+        def fail(_: sa.Connection) -> None:
+            raise KeyError
+
+        def refuse(_: object) -> None:
+            monkeypatch.undo()  # once: asyncpg's rolls back before it closes
+            raise refusal
+
+        def fail_for_good(connection: sa.Connection) -> None:
+            monkeypatch.setattr(type(driver_of(connection)), "rollback", refuse)
+            raise KeyError
+
+        with pytest.raises(KeyError):
+            writer.run(fail)
+        kept = writer._connection
+        with pytest.raises(KeyError):
+            writer.run(fail_for_good)
+        assert kept is not None
+        assert writer._connection is None

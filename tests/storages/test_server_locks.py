@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,9 +12,10 @@ import sqlalchemy as sa
 from server_stores import Server
 from test_group_commit import together
 
-from anysaga._errors import StaleFence
+from anysaga._errors import StaleFence, StorageError
 from anysaga._records import Claim, EntryKind
 from anysaga.storages.sql._group import Group
+from anysaga.storages.sql._postgresql import PostgreSQLDatabase
 from anysaga.storages.sql._writes import Writes
 from anysaga.testing._storage._harness import created, entry, new_saga, write
 
@@ -81,6 +83,40 @@ async def test_sagas_that_somebody_else_has_locked_hold_up_no_other(
     assert seen == [(2, 2)]
     assert [type(result) for result in results] == [int, int, type(None)]
     assert [(summary.seq, summary.owner is None) for summary in summaries] == [(2, False), (2, False), (1, True)]
+
+
+@pytest.mark.parametrize("good_at", [math.inf, -math.inf], ids=["one statement", "a transaction"])
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+async def test_postgresql_leaves_out_what_others_have_locked_without_waiting_for_it(
+    server_of: Callable[[str], Server], monkeypatch: pytest.MonkeyPatch, driver: str, good_at: float
+) -> None:
+    """All sagas of the process would wait with it; and once that took too long, the batch would be looked at anew."""
+    server = server_of(driver)
+    sagas = server.tables.sagas
+    met: list[Exception] = []
+    blames_a_row, record_one = PostgreSQLDatabase.blames_a_row, Writes.record_one
+
+    def listen(self: PostgreSQLDatabase, error: Exception) -> bool:
+        met.append(error)
+        return blames_a_row(self, error)
+
+    monkeypatch.setattr(PostgreSQLDatabase, "blames_a_row", listen)
+    async with server.new_storage(busy_timeout=0.5) as storage:
+        claims = [await created(storage, f"saga-{number}") for number in range(3)]
+        storage._lease.stop()
+        storage._core.writer._good_at = good_at
+        with server.engine.connect() as other:
+            other.execute(sa.select(sagas.c.id).where(sagas.c.id == "saga-1").with_for_update()).all()
+
+            def let_go_and_record(self: Writes, *arguments: Any) -> Any:
+                other.rollback()
+                return record_one(self, *arguments)
+
+            monkeypatch.setattr(Writes, "record_one", let_go_and_record)
+            writes = (write(claim, entry(2, EntryKind.DONE)) for claim in claims)
+            results = await together(storage, *(partial(storage.record, each) for each in writes))
+    assert [type(result) for result in results] == [int, int, int]
+    assert not [error for error in met if isinstance(error, StorageError)]
 
 
 async def test_sagas_begin_with_a_lease_that_was_renewed_before_and_no_batch_locks_it(

@@ -16,7 +16,7 @@ from sqlalchemy import event
 
 from anysaga._errors import SagaAlreadyRunning, StaleFence, StorageUnavailable
 from anysaga._hosting import Waker
-from anysaga._records import Claim, EntryKind, SagaState
+from anysaga._records import LIVE_STATES, Claim, EntryKind, SagaState
 from anysaga.storages import SQLAlchemyStorage
 from anysaga.storages._clock import ManualClock
 from anysaga.storages._lease import Basket, Errand, Owner
@@ -330,3 +330,24 @@ async def test_a_claim_for_an_incarnation_that_died_meanwhile_is_lost(storage: S
     late = Claim(claim.record, claim.fence, claim.now)
     storage._lease.hold(owner, [late], Basket())
     assert late.lost
+
+
+async def test_a_claim_that_comes_while_the_store_closes_is_lost(
+    storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From another thread, after what was held was counted: nobody keeps it alive, so nothing may be done for it."""
+    await storage.release(await created(storage))
+    core, basket = storage._core, Basket()
+    held = core.lease.held
+
+    def held_before_the_claim() -> list[Claim]:
+        found = held()
+        core.take(
+            lambda connection, owner, now: core.operations.claim(connection, "saga-1", LIVE_STATES, owner, now), basket
+        )
+        return found
+
+    monkeypatch.setattr(core.lease, "held", held_before_the_claim)
+    await storage.aclose()
+    (claim,) = basket.claims
+    assert claim.lost
