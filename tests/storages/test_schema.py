@@ -14,7 +14,8 @@ from server_stores import DRIVERS, Server, servers
 
 from anysaga import Saga, SagaState, SQLAlchemyStorage, Step, StorageRefused, recover
 from anysaga.abc import Entry, EntryKind, StoredEvent, Write
-from anysaga.storages.sql._schema import MIGRATIONS
+from anysaga.storages.sql._database import Database
+from anysaga.storages.sql._schema import MIGRATIONS, bring_forward
 from anysaga.storages.sql._tables import SCHEMA_VERSION, Tables
 from anysaga.storages.sql._verbs import _made
 
@@ -91,6 +92,20 @@ async def test_without_leave_to_change_tables_an_earlier_version_says_what_to_do
     with pytest.raises(StorageRefused, match="open it once with create_schema=True"):
         await SQLAlchemyStorage(older, create_schema=False).open()
     assert _definitions(older) == before
+
+
+async def test_tables_that_a_later_version_brought_forward_meanwhile_stay_its_own(
+    older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else they would be said to be of this version, and both would write to them."""
+
+    def come_late(connection: sa.Connection, database: Database, tables: Tables) -> None:
+        connection.execute(sa.update(tables.meta).values(value=SCHEMA_VERSION + 1))
+        bring_forward(connection, database, tables)
+
+    monkeypatch.setattr("anysaga.storages.sql._core.bring_forward", come_late)
+    with pytest.raises(StorageRefused, match=f"of schema version {SCHEMA_VERSION + 1}"):
+        await SQLAlchemyStorage(older).open()
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

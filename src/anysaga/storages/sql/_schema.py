@@ -43,14 +43,17 @@ def is_ready(connection: sa.Connection, database: Database, tables: Tables, *, c
 
 
 def bring_forward(connection: sa.Connection, database: Database, tables: Tables) -> None:
-    """Create the tables, or make those of an earlier version what they are now."""
+    """Create the tables, or make those of an earlier version what they are now.
+
+    Raises `StorageRefused` if they are of a later version by now.
+    """
     with database.alone(connection):
-        version = _version(connection, tables)  # another process may have done it
-        _bring_forward(connection, database, tables, version)
+        if not is_ready(connection, database, tables, create=True):  # another process may have done it
+            _bring_forward(connection, database, tables)
 
 
-def _bring_forward(connection: sa.Connection, database: Database, tables: Tables, version: int | None) -> None:
-    meta = tables.meta
+def _bring_forward(connection: sa.Connection, database: Database, tables: Tables) -> None:
+    meta, version = tables.meta, _version(connection, tables)
     if version is None:
         database.create_tables(connection, tables.metadata.sorted_tables)
         connection.execute(sa.insert(meta), {"name": _VERSION, "value": SCHEMA_VERSION})
