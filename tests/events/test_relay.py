@@ -312,6 +312,17 @@ async def test_an_event_whose_relay_dies_each_time_is_tried_alone_and_is_then_a_
     assert "nothing was heard of its relay again" in str(dead.error)
 
 
+async def test_delivering_what_is_due_gets_to_all_that_it_tries_alone() -> None:
+    """What waits meanwhile, and is leased and given back, uses up none of its tries."""
+    clock = ManualClock()
+    storage, broker = MemoryStorage(clock=clock), Broker()
+    await run(storage, "a", "b", "c")
+    await storage.lease_events("broker", 3, 1)  # by a relay that dies
+    clock.advance(2)
+    assert await EventRelay(storage, publisher=broker, retry=Retry(attempts=1)).deliver_due() == 3
+    assert broker.ids == ["a/1/act/1", "b/1/act/1", "c/1/act/1"]
+
+
 async def test_what_a_stopped_relay_did_not_get_to_counts_as_no_attempt() -> None:
     storage, begun = MemoryStorage(), anyio.Event()
 

@@ -89,7 +89,7 @@ class Lane:
                 await _pause(self.poll, self._bell)
 
     async def deliver(self) -> int | None:
-        """Deliver one batch of what is due, and return how many that were; None if the destination is away."""
+        """Deliver one batch of what is due, and return how many it tried; None if the destination is away."""
         try:
             return await self.round()
         except DestinationAway as error:
@@ -97,7 +97,7 @@ class Lane:
             return None
 
     async def round(self) -> int:
-        """Deliver what is due, up to a batch of it. Returns how many deliveries that were, whatever became of them.
+        """Deliver what is due, up to a batch of it. Returns how many deliveries it did not give back untried.
 
         Raises `DestinationAway`, and `StorageError`.
         """
@@ -120,7 +120,7 @@ class Lane:
             with anyio.CancelScope(shield=True), move_on_after(_GIVE_BACK):
                 await self._settle(deliveries, results, why)
         self._limit = min(2 * self._limit, self.batch)
-        return len(deliveries)
+        return sum(each in results or self._is_lost(each) for each in deliveries)
 
     def wake(self) -> None:
         """Have it look now."""
