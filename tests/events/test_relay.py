@@ -287,6 +287,27 @@ async def test_a_message_that_the_publisher_raises_for_fails_alone(storage: Stor
     assert [letter.error for letter in dead] == ["KeyError: 'no subject for it'"] * 2
 
 
+async def test_what_is_refused_unasked_does_not_say_that_the_broker_is_there(storage: Storage) -> None:
+    """A publisher knows some refusals by itself: one of them must not put the blame for an outage on the others."""
+
+    class Away(Broker):
+        async def publish(self, messages: Sequence[Message], /) -> Sequence[Exception | None]:
+            if [message.id for message in messages] == ["a/1/act/1"]:
+                return [ValueError("no topic for it")]
+            return await super().publish(messages)
+
+    await run(storage, "a", "b", "c")
+    broker = Away()
+    broker.down = ConnectionError("nobody there")
+    relay = EventRelay(storage, publisher=broker, retry=AT_ONCE)
+    for _ in range(4):
+        await relay.deliver_due()
+    assert [letter.message.id for letter in await relay.dead_letters()] == ["a/1/act/1"]
+    broker.down = None
+    await relay.deliver_due()
+    assert broker.ids == ["b/1/act/1", "c/1/act/1"]
+
+
 async def test_an_event_whose_relay_dies_each_time_is_tried_alone_and_is_then_a_dead_letter() -> None:
     """Those that were under way with it are none the worse for it."""
     clock = ManualClock()

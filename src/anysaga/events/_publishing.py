@@ -25,14 +25,14 @@ _SILENT_TRIES = 7
 class Publishing:
     """Sends batches, and finds out what a publisher that raises minds: some of the messages, or all there is.
 
-    Halves of a batch that it raised for are tried on their own, and so on, while it answers for others. If it answers
-    for none, nothing is held against the messages.
+    Halves of a batch that it raised for are tried on their own, and so on, while others arrive. If none does, nothing
+    is held against the messages that it raised for: what it refuses may be refused without asking a broker.
     """
 
     publisher: Publisher
 
     async def publish_all(self, deliveries: Sequence[Delivery], results: Results, until: float) -> None:
-        """Send deliveries, as far as there is time. Raises `DestinationAway` if nothing is known of any of them."""
+        """Send deliveries, as far as there is time. Raises `DestinationAway` if it raised, and none arrived."""
         alone: Results = {}
         failure, failures = None, 0
         batches = deque([deliveries])
@@ -42,14 +42,14 @@ class Publishing:
             if failed is None:
                 continue
             failure, failures = failed, failures + 1
-            if failures == _SILENT_TRIES and not results:
+            if failures == _SILENT_TRIES and None not in results.values():
                 break
             if len(batch) == 1:
                 alone[batch[0]] = failed
             else:
                 middle = len(batch) // 2
                 batches.extend((batch[:middle], batch[middle:]))
-        if results:
+        if None in results.values():
             results.update(alone)
         elif failure is not None:
             raise DestinationAway(failure)

@@ -129,6 +129,17 @@ async def test_a_silent_broker_is_not_waited_for(broker: Broker) -> None:
     assert len(broker.received(len(MESSAGES))) == len(MESSAGES)
 
 
+async def test_a_silent_broker_is_away_though_its_connection_lives(broker: Broker) -> None:
+    """It raises, so a relay holds nothing against the messages: they may be asked for until the broker is back."""
+    async with broker.publisher(timeout=SHORT) as publisher:
+        await confirmed(publisher, MESSAGES[:5])
+        broker.proxy.stall()
+        for _ in range(2):
+            with anyio.fail_after(SHORT + 5), pytest.raises(PublishFailed) as caught:
+                await publisher.publish(MESSAGES[5:])
+            assert "did not confirm any message" in str(caught.value)
+
+
 async def test_a_cancelled_caller_leaves_at_once_and_the_client_whole(broker: Broker) -> None:
     """A publish is torn out in the middle; the next one works."""
     async with broker.publisher() as publisher:

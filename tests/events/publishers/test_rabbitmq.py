@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 from hashlib import sha256
 from uuid import uuid4
 
@@ -131,6 +132,16 @@ async def test_a_wrong_password_is_told_and_not_shown(rabbit: RabbitMQ) -> None:
 
     assert "amqp://guest@127.0.0.1" in str(caught.value)
     assert "hunter2" not in f"{caught.value}{caught.value.__cause__}{vars(caught.value)}"
+
+
+async def test_a_connection_that_breaks_with_each_batch_is_held_against_no_message(rabbit: RabbitMQ) -> None:
+    """A broker that lets everybody in, and dies of what it is given or is cut off, is away: publishing raises."""
+    async with rabbit.publisher() as publisher:
+        for _ in range(2):
+            rabbit.proxy.cut_at(re.compile(b"order-0"))
+            with pytest.raises(PublishFailed, match="did not confirm any message"):
+                await publisher.publish(MESSAGES)
+        assert await publisher.publish(MESSAGES) == [None] * len(MESSAGES)
 
 
 async def test_options_are_handed_on(rabbit: RabbitMQ) -> None:

@@ -15,9 +15,18 @@ from anysaga.events.publishers._parcels import Parcel, Said
 
 try:
     from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
-    from aiokafka.errors import KafkaError, MessageSizeTooLargeError  # type: ignore[import-untyped]
+    from aiokafka.errors import (  # type: ignore[import-untyped]
+        KafkaConnectionError,
+        KafkaError,
+        KafkaTimeoutError,
+        MessageSizeTooLargeError,
+        NodeNotReadyError,
+        RequestTimedOutError,
+    )
 except ImportError as error:
     raise MissingPackage("aiokafka", "kafka") from error
+
+_SILENCE = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)
 
 
 @define(eq=False)
@@ -87,6 +96,9 @@ class AioKafkaPublisher(HostedPublisher[_Line]):
         for parcel in parcels:
             topics.setdefault(parcel.address, []).append(parcel)
         return [self._send(client, of_topic, said) for of_topic in topics.values()]
+
+    def _is_silence(self, error: Exception) -> bool:
+        return isinstance(error, _SILENCE)
 
     async def _send(self, client: _Line, parcels: Sequence[Parcel], said: Said) -> None:
         sent: list[tuple[int, Awaitable[object]]] = []

@@ -72,6 +72,10 @@ class HostedPublisher(Publisher, Generic[_Client]):
     def _work(self, client: _Client, parcels: Sequence[Parcel], said: Said) -> Iterable[Coroutine[Any, Any, None]]:
         """What is to be done at once to send a batch. It notes what was said of each message, and raises nothing."""
 
+    @abstractmethod
+    def _is_silence(self, error: Exception) -> bool:
+        """Whether an error says no more of a message than that the broker was not heard."""
+
     async def open(self) -> None:
         """Allow publishing. It connects when there is something to publish, so a broker that is down delays nobody."""
         self._is_closed = False
@@ -119,8 +123,7 @@ class HostedPublisher(Publisher, Generic[_Client]):
             for task in late:
                 task.cancel()
             await asyncio.wait(late, timeout=_A_MOMENT)
-        if not said:
-            raise PublishFailed(self._broker, "", no_answer(self._timeout))
+        self._check_heard([*said.values()])
         return {parcel.index: self._answer(parcel, said) for parcel in parcels}
 
     def _answer(self, parcel: Parcel, said: Said) -> Exception | None:
@@ -128,6 +131,15 @@ class HostedPublisher(Publisher, Generic[_Client]):
             return PublishFailed(self._broker, parcel.message.id, no_answer(self._timeout))
         error = said[parcel.index]
         return error and failure(self._broker, parcel.message, error)
+
+    def _check_heard(self, answers: Sequence[Exception | None]) -> None:
+        """Raise if nobody said anything of any message: then the broker is away, and none of them is to blame."""
+        silence = [answer for answer in answers if answer is not None and self._is_silence(answer)]
+        if len(silence) < len(answers):
+            return
+        if not silence:
+            raise PublishFailed(self._broker, "", no_answer(self._timeout))
+        raise failure(self._broker, None, silence[0])
 
     def _give_up(self, client: _Client) -> None:
         if self._client is client:

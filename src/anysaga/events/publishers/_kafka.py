@@ -72,7 +72,7 @@ class KafkaPublisher(Publisher):
         self._working_courier()
 
     async def publish(self, messages: Sequence[Message], /) -> Answers:
-        """See `Publisher.publish`. Raises `PublishFailed` if there is no connection, or after `aclose`."""
+        """See `Publisher.publish`. Raises `PublishFailed` if no broker was heard, and after `aclose`."""
         courier = self._working_courier()
         parcels, answers = packed(messages, self._topic, self._broker)
         if not parcels:
@@ -82,7 +82,7 @@ class KafkaPublisher(Publisher):
         with anyio.move_on_after(self._timeout):
             await batch.complete.wait()
         courier.heed(batch)
-        if courier.is_cut_off:
+        if batch.is_unheard:
             raise PublishFailed(self._broker, "", no_answer(self._timeout) + courier.trouble)
         for place, parcel in enumerate(parcels):
             if place not in batch.said:
@@ -118,14 +118,29 @@ class _Batch:
 
     def __init__(self, size: int) -> None:
         self._size = size
+        self._is_heard = False
         self.said: Said = {}
         self.complete = Waker()
 
-    def say(self, place: int, error: KafkaError | Exception | None, _message: object = None) -> None:
+    def say(self, place: int, error: KafkaError | None, _message: object = None) -> None:
         """Note the end of a message. The signature is that of a delivery callback, which has to be quick."""
-        self.said[place] = KafkaException(error) if isinstance(error, KafkaError) else error
+        self._is_heard = self._is_heard or error is None or error.code() >= 0  # codes of librdkafka's own are negative
+        self.settle(place, None if error is None else KafkaException(error))
+
+    def settle(self, place: int, error: Exception | None) -> None:
+        """The same without a word of a broker."""
+        self.said[place] = error
         if len(self.said) == self._size:
             self.complete.wake()
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether no broker said anything of any message, though some were for them.
+
+        One that says nothing any more need not be known to be down: its connection may last for minutes.
+        """
+        said = [*self.said.values()]
+        return not self._is_heard and (len(said) < self._size or any(map(_is_late, said)))
 
 
 class _Courier:
@@ -137,7 +152,6 @@ class _Courier:
         except (KafkaException, TypeError, ValueError) as error:
             raise InvalidArgument("config", sorted(config), reason(error)) from error
         self.is_broken = False
-        self.is_cut_off = False
         self.trouble = ""
         self._news = threading.Event()
         self._is_ending = False
@@ -156,14 +170,12 @@ class _Courier:
                     on_delivery=partial(batch.say, place),
                 )
             except Exception as error:  # noqa: BLE001 - too large, no topic, a full queue: all of this message alone
-                batch.say(place, error)
+                batch.settle(place, error)
         self._news.set()
 
     def heed(self, batch: _Batch) -> None:
         """Learn about this producer from what was said of a batch."""
         errors = [error for error in batch.said.values() if error]
-        if not all(map(_is_local, batch.said.values())):
-            self.is_cut_off = False
         if batch.said and not errors:
             self.trouble = ""
         self.is_broken = self.is_broken or any(_is_fatal(error) for error in errors)
@@ -192,9 +204,7 @@ class _Courier:
 
     def _on_error(self, error: KafkaError) -> None:
         _log.warning("Kafka: %s", error.str())
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # which follows the error that says why
-            self.is_cut_off = True
-        else:
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # which follows the error that says why
             self.trouble = f" ({error.str()})"
         self.is_broken = self.is_broken or _is_fatal(KafkaException(error))
 
@@ -204,10 +214,10 @@ def _is_fatal(error: Exception) -> bool:
     return isinstance(said, KafkaError) and (said.fatal() or said.code() == KafkaError._FATAL)
 
 
-def _is_local(error: Exception | None) -> bool:
-    """Whether it is something that librdkafka knows without a broker."""
-    said = error.args[0] if isinstance(error, KafkaException) else error
-    return said is not None and (not isinstance(said, KafkaError) or said.code() < 0)
+def _is_late(error: Exception | None) -> bool:
+    """Whether a message waited for a broker until its time was over."""
+    said = error.args[0] if isinstance(error, KafkaException) else None
+    return isinstance(said, KafkaError) and said.code() == KafkaError._MSG_TIMED_OUT
 
 
 def _why(error: Exception, trouble: str) -> str:

@@ -17,7 +17,7 @@ from anysaga.events.publishers._parcels import Parcel, Said, caused
 try:
     import aio_pika
     from aio_pika import abc as pika
-    from aio_pika.exceptions import ChannelClosed, DeliveryError, PublishError
+    from aio_pika.exceptions import ChannelClosed, ChannelInvalidStateError, DeliveryError, PublishError
     from yarl import URL
 except ImportError as error:
     raise MissingPackage("aio-pika", "rabbitmq") from error
@@ -120,6 +120,9 @@ class RabbitMQPublisher(HostedPublisher[_Line]):
 
     def _work(self, client: _Line, parcels: Sequence[Parcel], said: Said) -> Iterable[Coroutine[Any, Any, None]]:
         return [self._send(client, parcel, said) for parcel in parcels]
+
+    def _is_silence(self, error: Exception) -> bool:
+        return isinstance(error, OSError | ChannelInvalidStateError)  # as those of lost connections are
 
     async def _send(self, client: _Line, parcel: Parcel, said: Said) -> None:
         message_id = parcel.message.id
