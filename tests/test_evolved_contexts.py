@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from attrs import define, field
 
-from anysaga import Parallel, Saga, SagaState, Step, checkpoint, recover_saga
+from anysaga import Parallel, Saga, SagaMismatch, SagaState, Step, checkpoint, recover_saga
 from anysaga.abc import EntryKind, Storage
 
 pytestmark = pytest.mark.anyio
@@ -131,3 +131,17 @@ async def test_a_default_is_stored_by_a_checkpoint(storage: Storage) -> None:
     result = await recover_saga(saga_of(NumberedTrip, storage, Count("a"), LookAndSave()), "t")
     saved = [entry.context for entry in (await storage.load("t")).entries if entry.kind is EntryKind.CHECKPOINT]
     assert [json.loads(context or "")["number"] for context in saved] == [result[LookAndSave].response]
+
+
+@define
+class ShortTrip:
+    """Another thing that became of it: fields are gone."""
+
+    a: int = 0
+
+
+async def test_the_same_request_for_a_context_that_cannot_be_read_is_told_so(storage: Storage) -> None:
+    """It is no other request, as it would otherwise hear."""
+    await begun(storage, Count("a"), Count("a2"))
+    with pytest.raises(SagaMismatch, match=r"does not fit the code: .*cannot be read"):
+        await saga_of(ShortTrip, storage, Count("a"), Count("a2")).run(ShortTrip(), saga_id="t")

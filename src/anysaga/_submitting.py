@@ -7,7 +7,7 @@ from typing import Any
 from anyio import CancelScope
 
 from anysaga._definition import Definition
-from anysaga._errors import SagaMismatch
+from anysaga._errors import NotReadable, SagaMismatch
 from anysaga._live_context import LiveContext
 from anysaga._records import Entry, NewSaga, SagaRecord, SagaState
 from anysaga._snapshot import digest
@@ -53,4 +53,12 @@ def refuse_other_payload(definition: Definition, record: SagaRecord, context: An
         return
     text = definition.codec.encode(context, where=definition.context_name)
     if digest(text) != record.digest and definition.codec.rewritten(record.context) != text:
-        raise SagaMismatch(summary.saga_id, f"a saga {summary.name!r} was started under it with another context")
+        raise SagaMismatch(summary.saga_id, _why_other(definition, record))
+
+
+def _why_other(definition: Definition, record: SagaRecord) -> str:
+    try:
+        definition.codec.decode(record.context, where=definition.context_name)
+    except NotReadable as error:
+        return f"what it was started with does not fit the code: {error}"
+    return f"a saga {definition.name!r} was started under it with another context"
