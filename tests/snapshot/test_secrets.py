@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta, timezone
 from typing import Annotated, Any, Final, Generic, NewType, TypeVar
 
 import attrs
@@ -107,6 +108,21 @@ def test_a_cycle_ends_the_search() -> None:
 
 def test_the_form_that_repr_shows_is_secret_too() -> None:
     assert codec_for(Payment, where="it").secrets(Payment(1, "a\nb")) == ("a\nb", r"a\nb")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        datetime(1980, 5, 1, 12, tzinfo=timezone(timedelta(hours=2))),
+        date(1980, 5, 1),
+        time(12, 30),
+        timedelta(days=3, hours=2),
+    ],
+)
+def test_a_moment_is_secret_in_each_form_that_python_gives_it(value: Any) -> None:
+    forms = {str(value), repr(value)} | ({value.isoformat()} if not isinstance(value, timedelta) else set())
+    found = codec_for(Annotated[type(value), secret], where="it").secrets(value)
+    assert redact(" ".join(sorted(forms)), found) == " ".join("***" for _ in forms)
 
 
 def test_a_type_without_secrets_has_none() -> None:

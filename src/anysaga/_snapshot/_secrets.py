@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import date, time, timedelta
 from functools import cache
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, overload
@@ -133,7 +134,8 @@ def _has_secret_fields(kind: Any, seen: set[Any]) -> bool:
 def find_secrets(value: Any, *, all_of_it: bool) -> tuple[str, ...]:
     """The texts of all secrets in a value, each once; of every part of it if `all_of_it`.
 
-    None, bools and empty texts say nothing and are left out. A str comes as `repr` shows it too, where that differs.
+    None, bools and empty texts say nothing and are left out. A str comes as `repr` shows it too, where that differs;
+    so do dates and times, and in the form of ISO 8601.
     """
     found: dict[str, None] = {}
     seen: set[tuple[int, bool]] = set()
@@ -176,8 +178,12 @@ def _texts(value: Any) -> Iterator[str]:
         yield repr(bytes(value))[2:-1]  # without the b, so that decoded bytes are found as well
         return
     text = str.__str__(value) if isinstance(value, str) else str(value)
-    shown = repr(text)[1:-1]
-    yield from (each for each in dict.fromkeys((text, shown)) if each)
+    forms = [text, repr(text)[1:-1]]
+    if isinstance(value, date | time | timedelta):
+        forms.append(repr(value))
+    if isinstance(value, date | time):
+        forms.append(value.isoformat())
+    yield from (each for each in dict.fromkeys(forms) if each)
 
 
 def error_in_words(error: BaseException, secrets: Collection[str] = ()) -> str:
