@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,6 +18,7 @@ import pytest
 from anysaga._errors import StaleFence
 from anysaga._records import EntryKind
 from anysaga.storages import SQLAlchemyStorage
+from anysaga.storages.sql._forks import _one_at_a_time
 from anysaga.testing._storage._harness import created, entry, write
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")]
@@ -109,4 +113,38 @@ async def test_a_fork_waits_for_the_transaction_under_way(storage: SQLAlchemySto
     threading.Thread(target=go_on.set).start()
     in_child(lambda: _run_anew(storage.find))
     thread.join()
+    await storage.record(write(claim, entry(2, EntryKind.DONE)))
+
+
+async def test_an_interrupt_while_a_fork_waits_leaves_no_lock_behind(
+    storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as Ctrl-C. Python lets nothing out of a fork: it is printed, and the fork goes on."""
+    claim = await created(storage)
+    entered, interrupted, told = threading.Event(), threading.Event(), list[object]()
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
+
+    def interrupt(*_: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    def slow(connection: object) -> None:
+        entered.set()
+        while not _one_at_a_time.locked():  # the fork has begun
+            time.sleep(0.001)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        interrupted.wait()
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        threading.Thread(target=storage._core.writer.run, args=[slow]).start()
+        entered.wait()
+        in_child(lambda: _run_anew(storage.find))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert told == [KeyboardInterrupt]
+    again = threading.Thread(target=in_child, args=[lambda: None], daemon=True)
+    again.start()
+    again.join(timeout=20)
+    assert not again.is_alive()
     await storage.record(write(claim, entry(2, EntryKind.DONE)))

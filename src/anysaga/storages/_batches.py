@@ -57,6 +57,7 @@ class Batches(Generic[_W]):
         """Begin anew, as a forked child must: the queue, its locks and its thread are the parent's."""
         self._lock = threading.Lock()
         self._turn = threading.Lock()
+        self._paused = False
         self._queue: list[Slot[_W]] = []
         self._bell: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -91,10 +92,11 @@ class Batches(Generic[_W]):
 
     def pause(self) -> None:
         """Wait for the end of the batch that is under way, and let none begin before `resume`."""
-        self._turn.acquire()
+        self._paused = self._paused or self._turn.acquire()
 
     def resume(self) -> None:
         """Go on after `pause`."""
+        self._paused = False
         self._turn.release()
 
     def stop(self) -> None:

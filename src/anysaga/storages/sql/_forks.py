@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -12,7 +13,10 @@ class Forkable(Protocol):
     """Something that can stand still for the moment of a fork."""
 
     def pause(self) -> None:
-        """Finish what is under way, and let go of everything that a child must not inherit."""
+        """Finish what is under way, and let go of everything that a child must not inherit.
+
+        If that raises, it is called again, to go on where it was.
+        """
 
     def resume(self) -> None:
         """Go on, in the parent."""
@@ -32,10 +36,31 @@ def survive_forks(forkable: Forkable) -> None:
 
 
 def _before() -> None:
-    _one_at_a_time.acquire()
-    _paused.extend(_all)
+    raised = _insist(_one_at_a_time.acquire)
+    raised = _insist(_choose) or raised
     for forkable in _paused:
-        forkable.pause()
+        raised = _insist(forkable.pause) or raised
+    if raised is not None:
+        raise raised  # which Python prints, and forks
+
+
+def _choose() -> None:
+    _paused[:] = _all
+
+
+def _insist(func: Callable[[], object]) -> BaseException | None:
+    """Call `func` until it returns. Gives what it raised the last time.
+
+    Ctrl-C while a fork waits for a transaction would otherwise leave locks behind that nobody releases.
+    """
+    raised = None
+    while True:
+        try:
+            func()
+        except BaseException as error:  # noqa: BLE001, ASYNC103 - raised once all stands still
+            raised = error
+        else:
+            return raised
 
 
 def _in_parent() -> None:

@@ -40,6 +40,7 @@ class Lane:
         self._driver: Any = None
         self._good_at = -math.inf
         self._closed = False
+        self._paused = False
 
     async def hop(self, func: Callable[[], _T]) -> _T:
         """Run `func`, which uses this lane, in a worker thread. Never abandoned, whatever happens to the caller."""
@@ -84,16 +85,21 @@ class Lane:
 
         For the moment of a fork: SQLite's locks and memory do not survive in a child, not even to be closed there.
         """
-        self._lock.acquire()
-        self._let_go()
+        self._paused = self._paused or self._lock.acquire()
+        try:
+            self._let_go()
+        finally:
+            self._connection = None  # not even if it could not be closed
 
     def resume(self) -> None:
         """Go on after `pause`."""
+        self._paused = False
         self._lock.release()
 
     def forget_parent(self) -> None:
         """Begin anew in a forked child, where the lock may be one that nobody releases."""
         self._lock = threading.Lock()
+        self._paused = False
 
     def _transact(self, operation: Callable[[sa.Connection], _T], *, single: bool = False) -> _T:
         kept = self._connection
