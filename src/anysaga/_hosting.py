@@ -5,13 +5,13 @@ Values floor: imports only the ground floor.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import anyio
-from anyio import NoEventLoopError
 from anyio.lowlevel import EventLoopToken, RunVar, checkpoint, current_token
 from attrs import define
 
@@ -43,12 +43,28 @@ async def in_thread(func: Callable[[*_Ts], _T], *args: *_Ts, limiter: anyio.Capa
 
 
 def has_loop() -> bool:
-    """Whether an event loop runs in this thread."""
+    """Whether an event loop runs in this thread. One out of which this process was forked has stayed in the parent."""
+    loop = _running_loop()
+    return loop is not None and loop is not _parents_loop
+
+
+def _running_loop() -> object:
     try:
-        current_token()
-    except NoEventLoopError:
-        return False
-    return True
+        return current_token().native_token
+    except RuntimeError:  # NoEventLoopError, and asyncio's own after a fork
+        return None
+
+
+_parents_loop: object = None
+
+
+def _leave_loop_to_parent() -> None:
+    global _parents_loop  # noqa: PLW0603 - a fact about the process
+    _parents_loop = _running_loop()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_loop_to_parent)
 
 
 @contextmanager

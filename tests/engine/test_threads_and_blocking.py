@@ -491,6 +491,31 @@ def _is_refused(runner: BlockingRunner) -> bool:
     return False
 
 
+class RunsAnotherInAChild(Hotel):
+    """As one does that has `multiprocessing` fork."""
+
+    async def act(self, tour: Tour) -> str:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # as above
+            child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            try:
+                os._exit(0 if run_saga(TourSaga, Tour()).state is SagaState.COMPLETED else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0  # noqa: ASYNC222 - nothing else is to run
+        return await super().act(tour)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.anyio
+async def test_a_child_that_an_asynchronous_step_forked_runs_sagas_without_a_loop() -> None:
+    """The loop of the step has stayed in the parent."""
+    result = await Saga[Tour](name="tour", steps=[RunsAnotherInAChild]).run(Tour())
+    assert result.state is SagaState.COMPLETED
+
+
 class EndsItsWorker(Hotel):
     async def act(self, tour: Tour) -> str:
         signal.raise_signal(signal.SIGINT)
