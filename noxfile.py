@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import nox
+from packaging.requirements import Requirement
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
@@ -79,6 +81,24 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
     session.run("coverage", "combine")
     session.run("coverage", "report")
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the oldest releases of what anysaga uses that pyproject.toml allows."""
+    constraints = Path(session.create_tmp()) / "lowest.txt"
+    constraints.write_text("\n".join(_oldest_allowed()))
+    session.install("--editable", ".[test]", "--constraint", str(constraints))
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+def _oldest_allowed() -> list[str]:
+    """The lower bounds of what anysaga and its tests require, each as the one release that is allowed."""
+    project = PROJECT["project"]
+    extras = [some for extra, some in project["optional-dependencies"].items() if extra not in ("dev", "bench")]
+    wanted = [Requirement(each) for each in chain(project["dependencies"], *extras)]
+    bounds = {each.name: bound.version for each in wanted for bound in each.specifier if bound.operator == ">="}
+    return [f"{name}=={version}" for name, version in sorted(bounds.items())]
 
 
 @nox.session
