@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from math import inf
 from pathlib import Path
@@ -30,7 +30,7 @@ from anysaga import (
     current_step,
     secret,
 )
-from anysaga.abc import Delivery, Message, Publisher, Storage
+from anysaga.abc import Delivery, Message, Publisher, Settlement, Storage
 from anysaga.events import EventRelay, current_message
 from anysaga.storages._clock import ManualClock
 
@@ -661,6 +661,23 @@ async def test_a_store_that_does_not_answer_is_waited_for() -> None:
     async with running(EventRelay(storage, publisher=broker, poll=0.001)):
         await broker.got_some.wait()
     assert broker.ids == ["a/1/act/1"]
+
+
+async def test_a_store_that_is_too_slow_to_note_what_was_sent_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else somebody sees copies, and nothing that says why."""
+
+    class Slow(MemoryStorage):
+        async def settle_events(self, settlements: Iterable[Settlement]) -> None:
+            await anyio.sleep_forever()
+
+    monkeypatch.setattr("anysaga.events._lane._GIVE_BACK", 0.01)
+    storage, broker = Slow(), Broker()
+    await run(storage, "a")
+    await EventRelay(storage, publisher=broker).deliver_due()
+    assert broker.ids == ["a/1/act/1"]
+    assert "what was sent to broker may be sent again" in caplog.text
 
 
 async def test_an_outage_of_any_length_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from anysaga._retry import Retry, backed_off
 logger = logging.getLogger("anysaga.events")
 
 _GIVE_BACK = 5.0
+_NOT_NOTED = "what was sent to %s may be sent again, as it is not noted: %s"
 _UNTRIED = "its relay was stopped, or had no time left for it"
 _LOST = "it was under way {times} times, and nothing was heard of its relay again, or of what it failed at"
 
@@ -117,8 +118,10 @@ class Lane:
             raise
         finally:
             # Also when it is cancelled: what was sent is not sent again, and the rest is free for another relay.
-            with anyio.CancelScope(shield=True), move_on_after(_GIVE_BACK):
+            with anyio.CancelScope(shield=True), move_on_after(_GIVE_BACK) as limit:
                 await self._settle(deliveries, results, why)
+            if limit.cancelled_caught:
+                logger.warning(_NOT_NOTED, self.destination, f"the store took more than {_GIVE_BACK:g} s")
         self._limit = min(2 * self._limit, self.batch)
         return sum(each in results or self._is_lost(each) for each in deliveries)
 
@@ -146,7 +149,7 @@ class Lane:
         try:
             await self.outbox.settle_events([*settlements, *untried])
         except StorageError as error:
-            logger.warning("what was sent to %s may be sent again, as it is not noted: %s", self.destination, error)
+            logger.warning(_NOT_NOTED, self.destination, error)
 
     def _given_back(self, delivery: Delivery, why: str) -> Settlement:
         if not self._is_lost(delivery):
