@@ -139,7 +139,8 @@ class SagaIterator(Generic[ContextT]):
     def _end_at_exit(self) -> None:
         if self._closed or self._turn.locked():  # or in a daemon thread, for which nobody waits
             return
-        with suppress(AnysagaError):  # it is recovery's then, or it stayed in the parent of a fork
+        # What fails is recovery's, or stayed in the parent of a fork. Python 3.12 begins no threads any more.
+        with suppress(AnysagaError, RuntimeError):
             self.close()
 
     def _begin(self) -> None:
