@@ -129,6 +129,18 @@ async def test_the_program_for_those_who_come_runs() -> None:
     assert summary.state is anysaga.SagaState.COMPLETED
 
 
+def test_the_tests_of_the_docs_pass(tmp_path: Path) -> None:
+    """The page on testing is a file of tests: an outage, a failure, and a process that dies."""
+    (block,) = [block for page, block in BLOCKS if page == "testing.md"]
+    (tmp_path / "test_orders.py").write_text(block)
+    environment = {**os.environ, "PYTHONPATH": str(Path(anysaga.__file__).parent.parent)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "-W", "error"]
+    done = subprocess.run(
+        [*command, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "3 passed" in done.stdout, done.stdout
+
+
 def test_the_receiver_of_the_docs_keeps_its_law() -> None:
     """It does a known work once, undoes it once, and refuses an act that comes after its undo, known or not."""
     block = next(block for page, block in BLOCKS if page == "outcomes.md" and "class Receiver" in block)
