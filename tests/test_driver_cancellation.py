@@ -144,7 +144,7 @@ async def test_what_does_not_fit_into_the_grace_is_given_to_recovery_at_once(
 async def test_an_undo_whose_thread_outlasts_the_grace_parks_the_saga(
     storage: Storage, did: list[str], cancelled: Cancelled
 ) -> None:
-    """F, G3: given to recovery, it was undone again beside the thread."""
+    """F, G3: given to recovery, it would be undone again beside the thread."""
     began, ends = anyio.Event(), threading.Event()
     saga = saga_of(
         storage,

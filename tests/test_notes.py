@@ -47,7 +47,7 @@ def judged_wrongly(error: BaseException) -> bool:
 @pytest.mark.anyio
 @pytest.mark.parametrize("options", [{}, {"retry": Retry(on=judged_wrongly)}], ids=["once", "retried"])
 @pytest.mark.parametrize("leg", [Leg, PlainLeg])
-async def test_the_caller_sees_the_error_of_the_step_with_its_note(
+async def test_a_frozen_error_of_a_step_reaches_the_caller_with_its_note(
     storage: Storage, did: list[str], leg: Any, options: dict[str, Any]
 ) -> None:
     step = leg("a", did, act=raises(Declined(1)) if leg is Leg else refused, **options)
@@ -59,10 +59,10 @@ async def test_the_caller_sees_the_error_of_the_step_with_its_note(
 
 
 @pytest.mark.anyio
-async def test_a_fallback_that_fails_in_this_way_too_shows_the_error_of_its_primary(
+async def test_a_fallback_that_fails_with_a_frozen_error_shows_that_of_its_primary(
     storage: Storage, did: list[str]
 ) -> None:
-    """It was left alone at this point, with nothing undone."""
+    """Else it would be left at this point, with nothing undone."""
     steps = Fallback(Leg("a", did, act=raises(Declined(1))), Leg("b", did, act=raises(Declined(2))))
     with pytest.raises(Declined) as caught:
         await saga_of(storage, steps).run(Journey(), saga_id="j")
@@ -73,7 +73,7 @@ async def test_a_fallback_that_fails_in_this_way_too_shows_the_error_of_its_prim
 
 
 @pytest.mark.anyio
-async def test_an_exception_in_the_loop_is_told_as_well(storage: Storage, did: list[str]) -> None:
+async def test_a_frozen_error_of_the_loop_gets_the_note_too(storage: Storage, did: list[str]) -> None:
     with pytest.raises(Declined) as caught:
         async with saga_of(storage, Leg("a", did), Leg("b", did)).transaction(Journey(), saga_id="j") as transaction:
             async for _ in transaction:
@@ -83,7 +83,7 @@ async def test_an_exception_in_the_loop_is_told_as_well(storage: Storage, did: l
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("middlewares", [[], [LoggingMiddleware()]], ids=["bare", "logged"])
-async def test_it_passes_middlewares_and_a_mediator(
+async def test_a_frozen_error_passes_middlewares_and_a_mediator(
     storage: Storage, did: list[str], middlewares: list[Middleware]
 ) -> None:
     sagas = SagaMap()
@@ -94,12 +94,12 @@ async def test_it_passes_middlewares_and_a_mediator(
     assert (await storage.load("j")).summary.state is SagaState.COMPENSATED
 
 
-def test_it_comes_out_of_blocking_code(did: list[str]) -> None:
+def test_a_frozen_error_comes_out_of_blocking_code(did: list[str]) -> None:
     with pytest.raises(Declined):
         run_saga(saga_of(None, Leg("a", did, act=raises(Declined(1)))), Journey())
 
 
-def test_where_nothing_can_be_said_nothing_is() -> None:
+def test_what_lets_nothing_be_said_in_any_way_stays_as_it_is() -> None:
     error = Silent()
     add_note(error, "went back")
     assert error.__notes__ == "none"

@@ -33,7 +33,7 @@ class Slow(MemoryStorage):
 
 
 async def test_a_thread_that_still_runs_parks_its_saga_though_it_is_saving(did: list[str]) -> None:
-    """F: given back instead, the saga was acted again beside the thread."""
+    """F: given back instead, the saga would act again beside the thread."""
     storage, ends = Slow(), threading.Event()
 
     def act(journey: Journey) -> None:

@@ -263,7 +263,6 @@ class Stepping:
         shares = self.definition.shares_circuits  # asked first, since it is the quicker question
         circuits = storage if shares and isinstance(storage, CircuitStore) else None
         attempt = leaf.breaker.attempt(f"{self.definition.name}:{leaf.path}", circuits)
-
         progress = self.journal.progress
 
         def calling() -> Awaitable[Ended]:

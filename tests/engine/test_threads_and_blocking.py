@@ -225,7 +225,7 @@ def iterated(saga: type[Saga[Tour]], tour: Tour, *, backend: str) -> list[Any]:
 def test_a_step_that_ends_the_program_does_so_for_who_called(
     done: list[str], run: Callable[..., Any], backend: str
 ) -> None:
-    """With the status that it says: what came out was that the portal is not running."""
+    """With the status that it says, and not with a word about a portal that is not running."""
     with pytest.raises(SystemExit) as caught:
         run(ExitSaga, Tour(), backend=backend)
     assert caught.value.code == 3
