@@ -59,7 +59,8 @@ async def recover_saga(
     undoes nothing.
 
     `storage` and `container` default to those of `saga`; a class has none, so that it needs a `storage`. Raises
-    `SagaNotFound`; `SagaAlreadyRunning` if its owner is alive; `InvalidArgument` without a storage; `StorageError`.
+    `SagaNotFound`; `SagaAlreadyRunning` if its owner is alive; `SagaMismatch` if it is another saga, or a later version
+    of the code began it; `InvalidArgument` without a storage; `StorageError`.
     """
     its_own = saga.storage if isinstance(saga, Saga) else None
     recovery = Recovery.of([saga], its_own if storage is None else storage, container)
@@ -179,6 +180,8 @@ class Recovery:
                 return await self.finish(claim, limiter)
         except (StaleFence, SagaAlreadyRunning, SagaNotFound) as error:
             logger.info("saga %s is somebody else's now: %s", saga_id, error)
+        except SagaMismatch as error:
+            logger.warning("saga %s is left to others: %s", saga_id, error.difference)
         except StorageError as error:
             logger.warning("saga %s was not recovered: %s", saga_id, error)
         except BaseException as error:  # noqa: ASYNC103 - raised where it must be
@@ -193,6 +196,7 @@ class Recovery:
         try:
             async with limiter or nullcontext():
                 definition = self._definition(claim.record)
+                _refuse_later_version(definition, claim.record)
                 async with self._scope(definition, claim.record) as scope:
                     # Before its steps are made: that may be what fails, or what kills the process.
                     await park_misfit(definition, self.storage, claim)
@@ -243,13 +247,14 @@ class Recovery:
         return result
 
     def _definition(self, record: SagaRecord) -> Definition:
-        """The definition of this name, of the same version if there are several."""
+        """The definition of this name, of the same version if there are several, else of the latest."""
         summary = record.summary
         named = [definition for definition in self.definitions if definition.name == summary.name]
         if not named:
             known = ", ".join(repr(name) for name in self.names)
             raise SagaMismatch(summary.saga_id, f"it belongs to a saga {summary.name!r}, not {known}")
-        return next((one for one in named if one.version == summary.version), named[-1])
+        same = (one for one in named if one.version == summary.version)
+        return next(same, max(named, key=lambda one: one.version))
 
     async def _drive(self, opened: Opened) -> None:
         driver = opened.driver
@@ -265,3 +270,11 @@ class Recovery:
                     raise
             finally:
                 del self._driving[driver]
+
+
+def _refuse_later_version(definition: Definition, record: SagaRecord) -> None:
+    """Leave alone what code of a later version began: while a fleet is brought forward, others have that code."""
+    begun, known = record.summary.version, definition.version
+    if begun > known:
+        problem = f"it was begun by version {begun}, and this code has version {known}: it is left to who has that one"
+        raise SagaMismatch(record.summary.saga_id, problem)

@@ -8,7 +8,18 @@ import anyio
 import pytest
 from tours import Hotel, Tour, TourSaga, Train
 
-from anysaga import MemoryStorage, Saga, SagaState, StaleFence, Step, StorageUnavailable, recover, recover_saga, retry
+from anysaga import (
+    MemoryStorage,
+    Saga,
+    SagaMismatch,
+    SagaState,
+    StaleFence,
+    Step,
+    StorageUnavailable,
+    recover,
+    recover_saga,
+    retry,
+)
 from anysaga.abc import SagaRecord, Storage, Write
 
 pytestmark = pytest.mark.anyio
@@ -111,6 +122,34 @@ async def test_what_nobody_can_drive_is_parked_though_its_steps_cannot_be_made(
     result = await recover_saga(Saga[Tour](name="tour", steps=[Broken], storage=storage), "t")
     assert result.state is SagaState.PARKED
     assert (await storage.load("t")).summary.state is SagaState.PARKED
+
+
+class LaterTourSaga(TourSaga):
+    name = "TourSaga"
+    version = 2
+
+
+async def test_what_a_later_version_of_the_code_began_is_left_to_whoever_has_it(storage: Storage) -> None:
+    """While a fleet is brought forward, its old workers meet such sagas: parked, each would need a person."""
+    await LaterTourSaga(storage=storage).submit(Tour(), saga_id="t")
+    assert await recover([TourSaga], storage=storage) == []
+    with pytest.raises(SagaMismatch, match="begun by version 2, and this code has version 1"):
+        await recover_saga(TourSaga, "t", storage=storage)
+    record = await storage.load("t")
+    assert (record.summary.state, record.summary.owner, record.summary.claims) == (SagaState.PENDING, None, 0)
+    assert (await recover_saga(LaterTourSaga, "t", storage=storage)).state is SagaState.COMPLETED
+
+
+async def test_what_an_earlier_version_began_is_parked_by_the_latest_that_is_known(storage: Storage) -> None:
+    await TourSaga(storage=storage).submit(Tour(), saga_id="t")
+
+    class Latest(TourSaga):
+        name = "TourSaga"
+        version = 3
+
+    (result,) = await recover([Latest, LaterTourSaga], storage=storage)
+    assert result.state is SagaState.PARKED
+    assert "version 1, and the code is version 3" in str((await storage.load("t")).summary.note)
 
 
 class HotelNumber(Step[Tour, int]):
