@@ -216,9 +216,9 @@ async def test_a_server_that_became_a_replica_is_left_for_the_new_primary(server
     read_only = "SESSION CHARACTERISTICS AS" if server.url.get_backend_name() == "postgresql" else "SESSION"
     async with server.twin() as storage:
         claim = await created(storage)
-        for lane in (storage._core.writer, storage._core._heart):
-            assert lane is not None
-            lane.run(lambda connection: connection.exec_driver_sql(f"SET {read_only} TRANSACTION READ ONLY"))
+        for runner in (storage._core.writer, storage._core._heart):
+            assert runner is not None
+            runner.run(lambda connection: connection.exec_driver_sql(f"SET {read_only} TRANSACTION READ ONLY"))
         await storage.record(write(claim, entry(2, EntryKind.DONE)))
         assert storage._core.renew(storage._lease.owner)
         storage._core.writer.run(
@@ -251,7 +251,7 @@ def _levels(server: Server, storage: SQLAlchemyStorage) -> list[str]:
 
     core = storage._core
     assert core._heart is not None
-    return [lane.run(level) for lane in (core.writer, core.reader, core._heart)]
+    return [runner.run(level) for runner in (core.writer, core.reader, core._heart)]
 
 
 @pytest.mark.parametrize("level", ["AUTOCOMMIT", "SERIALIZABLE", "REPEATABLE READ"])

@@ -20,7 +20,7 @@ from anysaga import Saga, SagaState, Step, recover_saga
 from anysaga._errors import StorageUnavailable
 from anysaga._records import EntryKind, Write
 from anysaga.storages import SQLAlchemyStorage
-from anysaga.storages.sql._runner import Lane
+from anysaga.storages.sql._runner import Runner
 from anysaga.storages.sql._server import driver_of
 from anysaga.testing._storage._harness import created, entry, freed, write
 
@@ -74,8 +74,8 @@ def _cool(storage: SQLAlchemyStorage) -> None:
     storage._core.writer._good_at = -math.inf
 
 
-def _lanes(storage: SQLAlchemyStorage) -> list[Lane]:
-    return storage._core._lanes
+def _runners(storage: SQLAlchemyStorage) -> list[Runner]:
+    return storage._core._runners
 
 
 def _own_number(server: Server, connection: sa.Connection) -> int:
@@ -103,8 +103,8 @@ def _stored(server: Server) -> list[tuple[str, int, int]]:
 
 async def test_connections_killed_while_idle_are_replaced_unseen(server: Server, storage: SQLAlchemyStorage) -> None:
     claim = await created(storage)
-    for lane in _lanes(storage):
-        _kill(server, lane.run(partial(_own_number, server)))
+    for runner in _runners(storage):
+        _kill(server, runner.run(partial(_own_number, server)))
     await storage.record(write(claim, entry(2, EntryKind.DONE)))
     assert (await storage.load("saga-1")).summary.seq == 2
     assert storage._core.renew(storage._lease.owner)

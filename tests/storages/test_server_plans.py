@@ -89,8 +89,8 @@ async def test_the_server_compiles_no_query(server_of: Callable[[str], Server], 
     """Compiling one takes a thousand times as long as running it, and each claim of due sagas would be compiled."""
     async with server_of(driver).twin() as storage:
         await storage.find()
-        for lane in (storage._core.writer, storage._core.reader):
-            assert await lane.hop(partial(lane.run, _is_jit_on)) is False
+        for runner in (storage._core.writer, storage._core.reader):
+            assert await runner.hop(partial(runner.run, _is_jit_on)) is False
 
 
 def _is_jit_on(connection: sa.Connection) -> bool:

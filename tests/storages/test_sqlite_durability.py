@@ -77,8 +77,8 @@ async def test_journal_and_synchronous_are_what_durability_says(
     tmp_path: Path, options: dict[str, Any], synchronous: int
 ) -> None:
     async with SQLAlchemyStorage(tmp_path / "orders.db", busy_timeout=1.25, **options) as storage:
-        for lane in (storage._core.writer, storage._core.reader):
-            pragmas = lane.run(
+        for runner in (storage._core.writer, storage._core.reader):
+            pragmas = runner.run(
                 lambda connection: [
                     connection.exec_driver_sql(f"PRAGMA {name}").scalar()
                     for name in ("journal_mode", "synchronous", "busy_timeout")

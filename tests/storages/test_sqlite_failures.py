@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from anysaga._errors import CorruptRecord, NotStorable, StorageUnavailable
 from anysaga._records import EntryKind, SagaState
 from anysaga.storages import SQLAlchemyStorage
-from anysaga.storages.sql._runner import Lane
+from anysaga.storages.sql._runner import Runner
 from anysaga.testing._storage._harness import created, entry, freed, ids, new_saga, write
 
 pytestmark = pytest.mark.anyio
@@ -123,27 +123,27 @@ def _limit_pages(storage: SQLAlchemyStorage, pages: int) -> None:
 async def test_a_connection_that_broke_while_it_was_idle_is_replaced_unseen(storage: SQLAlchemyStorage) -> None:
     claim = await created(storage)
     await storage.load("saga-1")
-    for lane in (storage._core.writer, storage._core.reader):
-        _break(lane, storage)
+    for runner in (storage._core.writer, storage._core.reader):
+        _break(runner, storage)
     await storage.record(write(claim, entry(2, EntryKind.DONE)))
     assert (await storage.load("saga-1")).summary.seq == 2
 
 
 async def test_a_connection_that_breaks_twice_is_told(storage: SQLAlchemyStorage) -> None:
     await created(storage)
-    lane = storage._core.writer
+    runner = storage._core.writer
 
     def breaks(_: sa.Connection) -> None:
-        _break(lane, storage, inside=True)
+        _break(runner, storage, inside=True)
         raise sqlite3.OperationalError("gone")
 
     with pytest.raises(StorageUnavailable, match="gone"):
-        lane.run(breaks)
+        runner.run(breaks)
 
 
-def _break(lane: Lane, storage: SQLAlchemyStorage, *, inside: bool = False) -> None:
-    assert lane._connection is not None
-    driver = lane._connection.connection.dbapi_connection
+def _break(runner: Runner, storage: SQLAlchemyStorage, *, inside: bool = False) -> None:
+    assert runner._connection is not None
+    driver = runner._connection.connection.dbapi_connection
     assert driver is not None
     if inside:
         driver.close()

@@ -1,4 +1,4 @@
-"""The store as plain blocking functions: lanes, lease and operations put together. Called from worker threads."""
+"""The store as plain blocking functions: runners, lease and operations put together. Called from worker threads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from anysaga.storages.sql._forks import survive_forks
 from anysaga.storages.sql._group import Group
 from anysaga.storages.sql._jobs import Job, Recording, Release, Renewal, saga_of
 from anysaga.storages.sql._ownership import Ownership
-from anysaga.storages.sql._runner import Lane
+from anysaga.storages.sql._runner import Runner
 from anysaga.storages.sql._schema import bring_forward, is_ready
 from anysaga.storages.sql._verbs import Verbs
 
@@ -56,13 +56,13 @@ class Core:
         self.outbox = verbs.outbox
         self.watchers = Watchers()
         limit = math.inf if database.one_writer else max(lease / 2, LEAST_LIMIT)
-        self.writer = Lane(database, writes=True, limit=limit)
-        self.reader = Lane(database, writes=False, limit=limit)
+        self.writer = Runner(database, writes=True, limit=limit)
+        self.reader = Runner(database, writes=False, limit=limit)
         # Where other processes may wait for the lease's row, no batch may hold it: it is renewed apart. Its limit
         # leaves the time for a second renewal by a new connection.
-        heart = Lane(database, writes=True, limit=max(lease / 4, LEAST_LIMIT))
+        heart = Runner(database, writes=True, limit=max(lease / 4, LEAST_LIMIT))
         self._heart = None if database.one_writer else heart
-        self._lanes = [lane for lane in (self.writer, self.reader, self._heart) if lane is not None]
+        self._runners = [runner for runner in (self.writer, self.reader, self._heart) if runner is not None]
         self.lease = Lease(self, span=lease, clock=clock)
         self._ownership = Ownership(self.lease, self.operations, label=label, clock=clock)
         group = Group(
@@ -81,8 +81,8 @@ class Core:
         self._opening = threading.Lock()
         self._is_open = False
         self.is_closed = False
-        for lane in self._lanes:
-            weakref.finalize(self, lane.abandon).atexit = False  # for a storage that was dropped and never closed
+        for runner in self._runners:
+            weakref.finalize(self, runner.abandon).atexit = False  # for a storage that was dropped and never closed
         survive_forks(self)
 
     def open(self) -> None:
@@ -110,8 +110,8 @@ class Core:
             self.is_closed = True
             self.lease.bury(self.lease.owner)
             self.batches.stop()
-            for lane in self._lanes:
-                lane.close()
+            for runner in self._runners:
+                runner.close()
 
     def take(self, operation: Taking, basket: Basket) -> None:
         """Claim by `operation`. The claims are kept alive from the commit on, and lie in the basket."""
@@ -161,13 +161,13 @@ class Core:
         """Renew the lease and compare the fence."""
         self.open()
         saga_id, owner = claim.record.summary.saga_id, self.lease.owner
-        lane = self._heart or self.writer
+        runner = self._heart or self.writer
 
         def transaction(connection: sa.Connection) -> tuple[float | None, int | None]:
             since = self._ownership.renew(connection, owner, self.database.now(connection))
             return since, self.operations.fence(connection, saga_id)
 
-        since, fence = lane.run(transaction)
+        since, fence = runner.run(transaction)
         if since is None:
             self.lease.bury(owner)
         else:
@@ -202,19 +202,19 @@ class Core:
     def pause(self) -> None:
         """Finish the transactions under way, and begin none before `resume`."""
         self.batches.pause()
-        for lane in self._lanes:
-            lane.pause()
+        for runner in self._runners:
+            runner.pause()
 
     def resume(self) -> None:
         """Go on after `pause`."""
-        for lane in reversed(self._lanes):
-            lane.resume()
+        for runner in reversed(self._runners):
+            runner.resume()
         self.batches.resume()
 
     def forget_parent(self) -> None:
         """Begin anew in a forked child: connections, locks, thread and claims stay the parent's."""
-        for lane in self._lanes:
-            lane.forget_parent()
+        for runner in self._runners:
+            runner.forget_parent()
         self.lease.forget_parent()
         self.batches.forget()
         self._opening = threading.Lock()

@@ -18,7 +18,7 @@ from anysaga.storages.sql._database import Database
 from anysaga.storages.sql._jobs import Creation, Job, Recording, Release, Renewal, saga_of
 from anysaga.storages.sql._operations import Operations
 from anysaga.storages.sql._ownership import Ownership
-from anysaga.storages.sql._runner import Lane
+from anysaga.storages.sql._runner import Runner
 from anysaga.storages.sql._writes import Refusal, Writes
 
 _J = TypeVar("_J", Creation, Recording, Release, Renewal, Orphan)
@@ -47,7 +47,7 @@ class Group:
         *,
         opening: Callable[[], None],
         freshen: Callable[[], None],
-        writer: Lane,
+        writer: Runner,
         database: Database,
         ownership: Ownership,
         operations: Operations,

@@ -25,7 +25,7 @@ from anysaga._records import Claim, SagaRecord, SagaState, SagaSummary
 from anysaga.storages._clock import microseconds
 from anysaga.storages._lease import Orphan
 from anysaga.storages.rules import patience
-from anysaga.storages.sql._prepared import run_together
+from anysaga.storages.sql._prepared import execute_all
 from anysaga.storages.sql._rows import record_of, summary_of
 from anysaga.storages.sql._statements import MOST_IDS, Statements
 
@@ -107,14 +107,14 @@ class Operations:
             {"b_id": claim.record.summary.saga_id, "b_fence": claim.fence, "b_next": due_at}
             for claim, due_at in releases
         ]
-        run_together(connection, (self._sql.release, sorted(values, key=lambda values: values["b_id"])))
+        execute_all(connection, (self._sql.release, sorted(values, key=lambda values: values["b_id"])))
 
     def disown(self, connection: sa.Connection, orphans: Iterable[Orphan], now: int) -> None:
         """Free sagas of an owner who does not know of them."""
         values = [
             {"b_id": each.saga_id, "b_fence": each.fence, "b_owner": each.owner, "b_next": now} for each in orphans
         ]
-        run_together(connection, (self._sql.disown, sorted(values, key=lambda values: values["b_id"])))
+        execute_all(connection, (self._sql.disown, sorted(values, key=lambda values: values["b_id"])))
 
     def leave(self, connection: sa.Connection, owner: str) -> None:
         """Forget an incarnation that ends in good order: what it may still own is free from now on."""

@@ -11,7 +11,7 @@ from sqlalchemy import bindparam as b
 from anysaga._outbox import Delivery, Message, OutboxLag, Settlement
 from anysaga._records import SagaState, Write
 from anysaga.storages._clock import microseconds
-from anysaga.storages.sql._prepared import Bulk, Prepared, literal, run_together
+from anysaga.storages.sql._prepared import Bulk, Prepared, execute_all, literal
 from anysaga.storages.sql._tables import Tables
 
 WAITING, DEAD, HELD = 0, 1, 2
@@ -78,7 +78,7 @@ class OutboxRows:
         rows = self._first(connection, destination, connection.execute(self._due, values).all())
         until = now + microseconds(seconds)
         taken = [{**_key(row.saga_id, destination, row.position), "b_due": until} for row in rows]
-        run_together(connection, (self._take, sorted(taken, key=_order)))
+        execute_all(connection, (self._take, sorted(taken, key=_order)))
         return [_delivery(row, attempts=row.attempts + 1, lease=row.lease + 1) for row in rows]
 
     def settle(self, connection: sa.Connection, settlements: Iterable[Settlement], now: int) -> None:
@@ -94,7 +94,7 @@ class OutboxRows:
             state, wait = (DEAD, 0.0) if each.wait is None else (WAITING, each.wait)
             what = {"b_state": state, "b_error": each.error, "b_uncounted": int(not each.counts)}
             failed.append({**values, **what, "b_due": now + microseconds(wait)})
-        run_together(
+        execute_all(
             connection, (self._delivered, sorted(delivered, key=_order)), (self._failed, sorted(failed, key=_order))
         )
 

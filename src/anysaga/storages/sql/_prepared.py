@@ -178,7 +178,7 @@ def literal(number: int) -> sa.ColumnElement[int]:
     return sa.literal_column(str(number), sa.Integer)
 
 
-def run_together(connection: sa.Connection, *work: tuple[Prepared, Iterable[Row]]) -> list[int]:
+def execute_all(connection: sa.Connection, *work: tuple[Prepared, Iterable[Row]]) -> list[int]:
     """Execute several statements with many rows each. Returns how many rows of the tables each of them met."""
     commands = [statement.commands(connection, rows) for statement, rows in work]
     met = iter(wire_of(connection).execute_together(list(chain.from_iterable(commands))))

@@ -22,7 +22,7 @@ _WARM = 5.0
 """Seconds for which a connection that was good is believed to be so still."""
 
 
-class Lane:
+class Runner:
     """One lasting connection, used by one thread at a time; made when first needed, and anew after it broke.
 
     The hop is taken with one token for each loop, so that tasks wait for their turn in the loop, not in threads.
@@ -43,7 +43,7 @@ class Lane:
         self._paused = False
 
     async def hop(self, func: Callable[[], _T]) -> _T:
-        """Run `func`, which uses this lane, in a worker thread. Never abandoned, whatever happens to the caller."""
+        """Run `func`, which uses this runner, in a worker thread. Never abandoned, whatever happens to the caller."""
         return await in_thread(func, limiter=self._limiter.get())
 
     @property
@@ -76,7 +76,7 @@ class Lane:
             self._let_go()
 
     def abandon(self) -> None:
-        """Close the connection soon: for a finalizer, when nobody uses this lane any more."""
+        """Close the connection soon: for a finalizer, when nobody uses this runner any more."""
         self._closed = True
         self._host.post(self._drop)
 

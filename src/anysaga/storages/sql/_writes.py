@@ -14,7 +14,7 @@ from attrs import frozen
 from anysaga._records import Claim, NewSaga, SagaRecord, SagaSummary, Write
 from anysaga.storages.rules import same_entries
 from anysaga.storages.sql._outbox import OutboxRows
-from anysaga.storages.sql._prepared import Prepared, run_together
+from anysaga.storages.sql._prepared import Prepared, execute_all
 from anysaga.storages.sql._rows import advance_row, deadline_of, entry_of, entry_rows, saga_row, start_row
 from anysaga.storages.sql._statements import MOST_IDS, Statements
 
@@ -80,7 +80,7 @@ class Writes:
         starts = [start_row(each) for each in ordered]
         entries = [row for each in ordered for row in entry_rows(each.saga_id, each.entries, now)]
         sql = self._sql
-        run_together(connection, (sql.insert_sagas, sagas), (sql.insert_starts, starts), (sql.insert_entries, entries))
+        execute_all(connection, (sql.insert_sagas, sagas), (sql.insert_starts, starts), (sql.insert_entries, entries))
         return {each.saga_id: _first_claim(each, label, now) for each in ordered}
 
     def record_one(self, connection: sa.Connection, write: Write, now: int) -> int | Refusal:
@@ -89,7 +89,7 @@ class Writes:
             position = self.positions(connection, [write.saga_id]).get(write.saga_id)
             return self._recorded_before(connection, write, position)
         entries = entry_rows(write.saga_id, write.entries, now)
-        run_together(connection, (self._sql.insert_entries, entries), *self._outbox.entering([write], now))
+        execute_all(connection, (self._sql.insert_entries, entries), *self._outbox.entering([write], now))
         return now
 
     def record_all(
@@ -122,7 +122,7 @@ class Writes:
         entries = [row for write in writes for row in entry_rows(write.saga_id, write.entries, now)]
         events = self._outbox.entering(writes, now)
         advance = self._sql.advance if len(writes) == 1 else self._sql.advance_all
-        return run_together(connection, (advance, changes), (self._sql.insert_entries, entries), *events)[0]
+        return execute_all(connection, (advance, changes), (self._sql.insert_entries, entries), *events)[0]
 
     def _recorded_before(self, connection: sa.Connection, write: Write, position: Position | None) -> int | Refusal:
         if position is None:
