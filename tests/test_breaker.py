@@ -34,7 +34,7 @@ from anysaga import (
     Step,
     _threads,
 )
-from anysaga._hosting import LoopLimiter
+from anysaga._crossing_threads import LoopLimiter
 from anysaga.abc import CircuitRecord, CircuitStore, Storage
 
 pytestmark = pytest.mark.anyio
@@ -334,6 +334,7 @@ async def _excludes_later(error: BaseException) -> bool:
         ("fail_max", 1.5),
         ("reset_timeout", 0),
         ("reset_timeout", float("nan")),
+        ("reset_timeout", 1e9 + 1),
         ("reset_timeout", "60"),
         ("exclude", [OSError]),
         ("exclude", (1,)),

@@ -12,7 +12,7 @@ import pytest
 from journeys import AT_ONCE, Journey, Leg, PlainLeg, WatchedStorage, fails, hangs, hangs_once, kinds_of, saga_of
 
 from anysaga import MemoryStorage, SagaState, _threads, current_step, recover_saga
-from anysaga._hosting import LoopLimiter
+from anysaga._crossing_threads import LoopLimiter
 from anysaga.abc import Storage
 
 pytestmark = pytest.mark.anyio

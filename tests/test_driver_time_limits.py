@@ -9,7 +9,7 @@ import pytest
 from journeys import AT_ONCE, Journey, Leg, PlainLeg, fails, hangs, hangs_once, kinds_of, raises, saga_of
 
 from anysaga import Fallback, MemoryStorage, SagaParked, SagaState, SagaTimeout, StepTimeout, _threads, recover_saga
-from anysaga._hosting import LoopLimiter
+from anysaga._crossing_threads import LoopLimiter
 from anysaga.abc import EntryKind, Storage
 from anysaga.storages._clock import ManualClock
 

@@ -36,7 +36,7 @@ from anysaga import (
     _threads,
     recover,
 )
-from anysaga._hosting import LoopLimiter
+from anysaga._crossing_threads import LoopLimiter
 from anysaga.abc import Claim, EntryKind, Storage
 from anysaga.storages._clock import ManualClock
 from anysaga.testing._storage._harness import created, new_saga

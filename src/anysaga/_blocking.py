@@ -13,8 +13,8 @@ from weakref import WeakSet
 import anyio
 
 from anysaga._arguments import check_backend
+from anysaga._crossing_threads import has_loop
 from anysaga._errors import BlockingCallInLoop, InvalidArgument, RunnerMisused, StorageUnavailable, TransactionMisused
-from anysaga._hosting import has_loop
 from anysaga._iterating import SagaIterator
 from anysaga._loop_thread import LoopThread
 from anysaga._results import SagaResult

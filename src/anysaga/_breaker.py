@@ -15,18 +15,17 @@ from anyio import get_current_task
 
 from anysaga import _circuit
 from anysaga._arguments import is_number
-from anysaga._attempts import Attempt, Cell, Change, SharedAttempt, change_shared
+from anysaga._breaker_attempts import Attempt, Cell, Change, SharedAttempt, change_shared
 from anysaga._circuit import Circuit, CircuitState, End, Limits
 from anysaga._errors import InvalidArgument
 from anysaga._guard import CircuitStore
-from anysaga._limits import MAX_SAGA_ID
+from anysaga._limits import MAX_SAGA_ID, MAX_SECONDS
 from anysaga._signatures import is_plain
 
 Excluded: TypeAlias = type[BaseException] | Callable[[BaseException], bool]
 """An exception type, or a function that says whether an exception is meant."""
 
 _LEAST_TRIAL = 30.0
-_LONGEST_RESET = 10**9
 _NAMED: dict[str, Cell] = {}
 _log = logging.getLogger("anysaga.breaker")
 
@@ -223,8 +222,10 @@ def _store(circuits: CircuitStore | None) -> CircuitStore:
 def _check(fail_max: object, reset_timeout: object, exclude: object) -> None:
     if type(fail_max) is not int or fail_max < 1:
         raise InvalidArgument("fail_max", fail_max, "it is a whole number of failures, 1 or more")
-    if not is_number(reset_timeout) or not 0 < reset_timeout < _LONGEST_RESET:
-        raise InvalidArgument("reset_timeout", reset_timeout, "it is a number of seconds above 0")
+    if not is_number(reset_timeout) or not 0 < reset_timeout <= MAX_SECONDS:
+        raise InvalidArgument(
+            "reset_timeout", reset_timeout, f"it is a number of seconds above 0, up to {MAX_SECONDS:g}"
+        )
     if not isinstance(exclude, tuple) or not all(_may_exclude(one) for one in exclude):
         raise InvalidArgument("exclude", exclude, "give a tuple of exception types, or of functions of an exception")
 

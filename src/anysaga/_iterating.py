@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 from weakref import WeakSet
 
+from anysaga._crossing_threads import has_loop
 from anysaga._errors import AnysagaError, RunnerMisused
-from anysaga._hosting import has_loop
 from anysaga._results import SagaResult, StepResult
 from anysaga._transaction import SagaTransaction
 

@@ -1,4 +1,4 @@
-"""What every store takes, at most. Ground floor: imports nothing of ours."""
+"""Limits that hold whatever the store is. Ground floor: imports nothing of ours."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a store keeps of a saga: values of text and numbers, no classes of a user, no sessions.
 
-Ground floor: imports nothing of ours. Moments are integers, microseconds since the epoch in UTC, by the store's
-clock. Spans are floats, seconds.
+Ground floor: imports nothing of ours but limits. Moments are integers, microseconds since the epoch in UTC, by the
+store's clock. Spans are floats, seconds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How often, and after which waits, something is tried again: a pure value.
 
-Ground floor: imports nothing of ours but errors.
+Ground floor: imports nothing of ours but what is there.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from attrs import define, evolve, field
 from anysaga._breaking import CallStopped, SaysNothing, call_through
 from anysaga._calls import UNLIMITED, Ended, How, call, sparing
 from anysaga._cancellations import native_cancellations
+from anysaga._crossing_threads import in_own_loop
 from anysaga._current import CurrentStep, key_of
 from anysaga._decisions import Back, Compensate
 from anysaga._definition import Definition
@@ -24,7 +25,6 @@ from anysaga._errors import (
     StaleFence,
     StepTimeout,
 )
-from anysaga._hosting import in_own_loop
 from anysaga._journal import Journal
 from anysaga._limits import MAX_EVENTS
 from anysaga._live_context import LiveContext

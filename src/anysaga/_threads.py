@@ -12,8 +12,8 @@ from anyio import CancelScope, current_time, get_cancelled_exc_class, to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, field
 
+from anysaga._crossing_threads import LoopLimiter, Waker
 from anysaga._current import CurrentStep
-from anysaga._hosting import LoopLimiter, Waker
 from anysaga._shield import run_shielded
 
 MAX_STEP_THREADS = 100

@@ -10,11 +10,11 @@ from typing import ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
 import anyio
 
+from anysaga._crossing_threads import has_loop
 from anysaga._errors import BlockingCallInLoop
 from anysaga._guard import Breaker as Breaker
 from anysaga._guard import CircuitRecord as CircuitRecord
 from anysaga._guard import CircuitStore as CircuitStore
-from anysaga._hosting import has_loop
 from anysaga._outbox import Delivery as Delivery
 from anysaga._outbox import Message as Message
 from anysaga._outbox import Outbox as Outbox

@@ -14,8 +14,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from anysaga._crossing_threads import Waker
 from anysaga._errors import SagaAlreadyRunning, StaleFence, StorageUnavailable
-from anysaga._hosting import Waker
 from anysaga._records import LIVE_STATES, Claim, EntryKind, SagaState
 from anysaga.storages import SQLAlchemyStorage
 from anysaga.storages._clock import ManualClock

@@ -14,9 +14,9 @@ from anyio import CapacityLimiter, create_task_group, current_time, fail_after, 
 from attrs import define
 
 from anysaga._cancellations import NATIVE_IS_OWN, asks_to_end, is_cancelled, refusing_strays
+from anysaga._crossing_threads import in_thread
 from anysaga._errors import NoCurrentMessage, NotReadable, StrayCancellation
 from anysaga._event_map import Binding, EventHandler, Target
-from anysaga._hosting import in_thread
 from anysaga._outbox import Delivery, Message
 from anysaga._snapshot import error_in_words
 from anysaga._wiring import wire

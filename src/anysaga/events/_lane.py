@@ -49,7 +49,7 @@ not begun: another relay may have delivered it by then, and later events of its 
 
 
 @define(eq=False, repr=False)
-class Lane:
+class DeliveryLane:
     """Delivers what is due for one destination.
 
     `batch` is how many deliveries it leases at once, `lease` for how many seconds: longer than `send` may take.

@@ -9,16 +9,16 @@ from itertools import chain
 from anyio import CapacityLimiter, create_task_group
 
 from anysaga._arguments import check_counts, check_seconds
+from anysaga._crossing_threads import in_own_loop
 from anysaga._errors import InvalidArgument, StorageClosed
 from anysaga._event_map import BROKER, EventMap, Target, check_map
-from anysaga._hosting import in_own_loop
 from anysaga._outbox import Delivery, Outbox, OutboxLag, Publisher, check_publisher
 from anysaga._retry import Retry
 from anysaga._wiring import GivenContainer, container_of
 from anysaga.abc import Storage
 
 from ._handling import Handling
-from ._lane import Lane, Send
+from ._lane import DeliveryLane, Send
 from ._publishing import BROKER_TIME, Publishing
 
 DEFAULT_RETRY = Retry(attempts=10, delay=1.0, backoff=2.0, max_delay=300.0, jitter=0.1)
@@ -82,7 +82,7 @@ class EventRelay:
         self._handler_timeout = handler_timeout
         self._retry = retry
         self._poll = poll
-        self._running: list[Lane] = []
+        self._running: list[DeliveryLane] = []
         self._drains = False
 
     async def run(self) -> None:
@@ -147,12 +147,12 @@ class EventRelay:
         """Give a dead letter up, so that later events of its saga go on. False: it is no dead letter any more."""
         return await self._outbox.skip_event(delivery)
 
-    def _lanes(self) -> list[Lane]:
+    def _lanes(self) -> list[DeliveryLane]:
         """One for each destination. Made for each run, since limits belong to the loop they are made in."""
         limit, threads = CapacityLimiter(self._max_concurrent), CapacityLimiter(_THREADS)
         # All lanes lease as much as is handled at once: that is done in as many turns as there are lanes, at worst.
         lease = self._handler_timeout * (len(self._targets) + 1) + _MARGIN
-        lanes: list[Lane] = []
+        lanes: list[DeliveryLane] = []
         for destination, target in self._targets.items():
             handling = Handling(target, self._container, self._handler_timeout, limit, threads)
             lanes.append(self._lane(destination, handling.handle_all, self._max_concurrent, lease))
@@ -162,8 +162,8 @@ class EventRelay:
             )
         return lanes
 
-    def _lane(self, destination: str, send: Send, batch: int, lease: float) -> Lane:
-        return Lane(self._outbox, destination, send, batch, lease, self._retry, self._poll)
+    def _lane(self, destination: str, send: Send, batch: int, lease: float) -> DeliveryLane:
+        return DeliveryLane(self._outbox, destination, send, batch, lease, self._retry, self._poll)
 
 
 def _targets(maps: Iterable[EventMap]) -> dict[str, Target]:
@@ -182,7 +182,7 @@ def _maps(events: EventMap | Iterable[EventMap]) -> list[EventMap]:
     return [check_map(each) for each in events] if isinstance(events, Iterable) else [check_map(events)]
 
 
-async def _serve(lane: Lane, closed: list[StorageClosed], stop: Callable[[], None]) -> None:
+async def _serve(lane: DeliveryLane, closed: list[StorageClosed], stop: Callable[[], None]) -> None:
     try:
         await lane.run()
     except StorageClosed as error:
@@ -190,6 +190,6 @@ async def _serve(lane: Lane, closed: list[StorageClosed], stop: Callable[[], Non
         stop()
 
 
-def _wake(lanes: Sequence[Lane]) -> None:
+def _wake(lanes: Sequence[DeliveryLane]) -> None:
     for lane in lanes:
         lane.wake()

@@ -8,8 +8,8 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from anyio import get_cancelled_exc_class
 
+from anysaga._crossing_threads import in_own_loop
 from anysaga._errors import InvalidArgument
-from anysaga._hosting import in_own_loop
 from anysaga._results import SagaResult, StepResult
 from anysaga._transaction import SagaTransaction
 from anysaga.mediator._drive import Drive

@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 from anyio import CancelScope, get_cancelled_exc_class
 from attrs import define, field
 
-from anysaga._hosting import Waker
+from anysaga._crossing_threads import Waker
 
 _W = TypeVar("_W")
 

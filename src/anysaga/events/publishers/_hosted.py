@@ -8,8 +8,8 @@ from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from anysaga._client_loop import client_loop
+from anysaga._crossing_threads import Waker
 from anysaga._errors import PublishFailed
-from anysaga._hosting import Waker
 from anysaga.abc import Message, Publisher
 from anysaga.events.publishers._parcels import (
     Address,

@@ -10,8 +10,8 @@ from typing import Any
 
 import anyio
 
+from anysaga._crossing_threads import Waker, in_thread
 from anysaga._errors import InvalidArgument, MissingPackage, PublishFailed
-from anysaga._hosting import Waker, in_thread
 from anysaga.abc import Message, Publisher
 from anysaga.events.publishers._kafka_records import headers, key, label, servers
 from anysaga.events.publishers._parcels import Answers, Parcel, Said, caused, checked_seconds, no_answer, packed, reason

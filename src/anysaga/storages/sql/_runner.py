@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from anysaga._crossing_threads import LoopLimiter, in_thread
 from anysaga._errors import AnysagaError, StorageClosed, StorageRefused, StorageUnavailable
-from anysaga._hosting import LoopLimiter, in_thread
 from anysaga.storages.sql._database import Database
 from anysaga.storages.sql._watch import Turn, watch
 

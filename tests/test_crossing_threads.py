@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TypeVar
 
 import anyio
 import pytest
 
-from anysaga._hosting import LoopLimiter, Waker, in_own_loop, in_thread, replaced_hop
-
-_T = TypeVar("_T")
+from anysaga._crossing_threads import LoopLimiter, Waker, in_own_loop, in_thread
 
 pytestmark = pytest.mark.anyio
 
@@ -53,16 +50,6 @@ async def test_a_cancellation_before_stops_it() -> None:
         scope.cancel()
         await in_thread(called.append, "called", limiter=anyio.CapacityLimiter(1))
     assert called == []
-
-
-async def test_the_hop_can_be_replaced() -> None:
-    async def inline(func: Callable[[], _T], _limiter: anyio.CapacityLimiter, /) -> _T:
-        return func()
-
-    limiter = anyio.CapacityLimiter(1)
-    with replaced_hop(inline):
-        assert await in_thread(threading.get_ident, limiter=limiter) == threading.get_ident()
-    assert await in_thread(threading.get_ident, limiter=limiter) != threading.get_ident()
 
 
 def test_each_run_of_a_loop_has_a_limiter_of_its_own(anyio_backend_name: str) -> None:

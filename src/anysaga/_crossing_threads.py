@@ -6,8 +6,7 @@ Values floor: imports only the ground floor.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
@@ -19,19 +18,6 @@ _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 
-class Hop(Protocol):
-    """How a plain function gets run off the loop."""
-
-    async def __call__(self, func: Callable[[], _T], limiter: anyio.CapacityLimiter, /) -> _T: ...
-
-
-async def _run_in_worker(func: Callable[[], _T], limiter: anyio.CapacityLimiter, /) -> _T:
-    return await anyio.to_thread.run_sync(func, abandon_on_cancel=False, limiter=limiter)
-
-
-_hop: Hop = _run_in_worker
-
-
 async def in_thread(func: Callable[[*_Ts], _T], *args: *_Ts, limiter: anyio.CapacityLimiter) -> _T:
     """Run `func(*args)` in a worker thread and return what it returns.
 
@@ -39,7 +25,7 @@ async def in_thread(func: Callable[[*_Ts], _T], *args: *_Ts, limiter: anyio.Capa
     the result is still returned. AnyIO's default limiter is never used: forty steps that hang must not hold back a
     write.
     """
-    return await _hop(lambda: func(*args), limiter)
+    return await anyio.to_thread.run_sync(func, *args, abandon_on_cancel=False, limiter=limiter)
 
 
 def has_loop() -> bool:
@@ -65,17 +51,6 @@ def _leave_loop_to_parent() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_loop_to_parent)
-
-
-@contextmanager
-def replaced_hop(hop: Hop) -> Iterator[None]:
-    """Have `in_thread` use another hop meanwhile. For tests with a virtual clock, which does not see threads."""
-    global _hop  # noqa: PLW0603 - the one place where the hop is chosen
-    before, _hop = _hop, hop
-    try:
-        yield
-    finally:
-        _hop = before
 
 
 class LoopLimiter:
