@@ -11,9 +11,9 @@ from attrs import define
 
 from anysaga import CircuitBreaker, DefinitionError, NotDone, Retry, Saga, Step, StepLost, StepTimeout
 from anysaga._composites import Fallback, Parallel
-from anysaga._declaration import MAX_DEPTH
 from anysaga._definition import Definition
 from anysaga._nodes import FallbackNode, Leaf, ParallelNode, is_below
+from anysaga._step_problems import MAX_DEPTH
 
 S = TypeVar("S", bound="type[Step[Any, Any]]")
 
