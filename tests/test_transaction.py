@@ -123,6 +123,25 @@ async def test_the_cause_of_going_back_is_kept_in_words(storage: Storage, did: l
     assert "its caller raised KeyError: 'mine'" in ((await storage.load("j")).summary.note or "")
 
 
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [(SystemExit(1), "the process was asked to exit"), (KeyboardInterrupt(), "interrupted by Ctrl-C")],
+    ids=["exit", "interrupt"],
+)
+@pytest.mark.parametrize("where", ["loop", "step"])
+async def test_what_ends_the_program_is_told_as_the_cause_of_going_back(
+    storage: Storage, did: list[str], where: str, error: BaseException, cause: str
+) -> None:
+    failing = {"act": raises(error)} if where == "step" else {}
+    with pytest.raises(type(error)):
+        async with saga_of(storage, Leg("a", did), Leg("b", did, **failing)).transaction(Journey(), saga_id="j") as run:
+            async for step in run:
+                if where == "loop" and step.step_name == "a":
+                    raise error
+    summary = (await storage.load("j")).summary
+    assert (summary.state, summary.note) == (SagaState.COMPENSATED, cause)
+
+
 async def test_a_step_that_fails_raises_its_own_error_unwrapped_with_a_note(storage: Storage, did: list[str]) -> None:
     mine = ConnectionError("lost")
     saga = saga_of(storage, Leg("a", did), Leg("b", did, act=raises(mine)), Leg("c", did))

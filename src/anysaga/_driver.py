@@ -24,13 +24,8 @@ from anysaga._decisions import (
     decide,
     pivot_in_doubt,
 )
-from anysaga._errors import (
-    PivotPassed,
-    SagaCompensated,
-    SagaParked,
-    StaleFence,
-    StorageError,
-)
+from anysaga._end_words import end_error, words_of_cancellation
+from anysaga._errors import PivotPassed, StaleFence, StorageError
 from anysaga._journal import Journal
 from anysaga._lane import Lane
 from anysaga._nodes import ROOT
@@ -126,7 +121,7 @@ class Driver:
             self.drop()
             raise
         except BaseException as error:
-            await self.leave(error, _cancelled_words(error))  # noqa: ASYNC102 - shields itself, and is bounded
+            await self.leave(error, words_of_cancellation(error))  # noqa: ASYNC102 - shields itself, and is bounded
             raise
 
     async def leave(self, error: BaseException, cause: str) -> None:
@@ -195,25 +190,7 @@ class Driver:
 
     def end_error(self) -> BaseException:
         """What the caller is told about a saga that is undone or parked. To be asked once."""
-        progress = self.progress
-        saga, saga_id = progress.definition.name, self.journal.saga_id
-        error = self.stepping.run.take_error()
-        if progress.parked is not None:
-            path, reason = progress.parked
-            parked = SagaParked(saga, saga_id, progress.definition.name_at(path), reason)
-            parked.__cause__ = error
-            return parked
-        if error is None:
-            return SagaCompensated(saga, saga_id, progress.back.get(ROOT, ""))
-        add_note(error, self.note_on_undo())
-        return error
-
-    def note_on_undo(self) -> str:
-        """The sentence that is added to the error of a saga that went back."""
-        progress = self.progress
-        done = progress.undone
-        undone = f"undone: {', '.join(done)}" if done else "nothing had to be undone"
-        return f"saga {progress.definition.name!r} ({self.journal.saga_id}) went back, {undone}"
+        return end_error(self.progress, self.journal.saga_id, self.stepping.run.take_error())
 
     async def _forward(self) -> StepResult[Any] | None:
         progress, stepping, lane = self.journal.progress, self.stepping, self._lane
@@ -318,9 +295,3 @@ class Driver:
 def _take_turns() -> Awaitable[None]:
     """Let a cancellation in, and now and then the other tasks, even where no step and no store ever waits."""
     return checkpoint_if_cancelled() if next(_TURNS_TAKEN) % TURNS else checkpoint()
-
-
-def _cancelled_words(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted by Ctrl-C"
-    return "cancelled by its caller" if not isinstance(error, SystemExit) else "the process was asked to exit"

@@ -7,11 +7,10 @@ import warnings
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, Self, TypeVar
 
-from anyio import get_cancelled_exc_class
-
 from anysaga._arguments import check_texts
 from anysaga._definition import Definition
 from anysaga._driver import Driver
+from anysaga._end_words import note_on_undo, words_of_cancellation
 from anysaga._errors import TransactionMisused, UnfinishedSagaWarning
 from anysaga._middleware import Middleware
 from anysaga._notes import add_note
@@ -271,13 +270,13 @@ class SagaTransaction(Generic[ContextT]):
         if isinstance(exc, GeneratorExit):
             driver.drop()
             return
-        cancelled = isinstance(exc, get_cancelled_exc_class()) or not isinstance(exc, Exception)
-        words = driver.stepping.context.in_words(exc)
-        await driver.leave(exc, "cancelled by its caller" if cancelled else f"its caller raised {words}")
-        if driver.progress.parked is not None and not cancelled:
+        is_error = isinstance(exc, Exception)  # and no cancellation, nor anything else that ends its caller
+        words = driver.stepping.context.in_words(exc) if is_error else ""
+        await driver.leave(exc, f"its caller raised {words}" if is_error else words_of_cancellation(exc))
+        if driver.progress.parked is not None and is_error:
             raise driver.end_error() from exc
         if driver.progress.end is not None:
-            add_note(exc, driver.note_on_undo())
+            add_note(exc, note_on_undo(driver.progress, self._saga_id))
 
     async def _leave_unfinished(self, driver: Driver) -> None:
         await driver.suspend()  # before the warning, which may be an error
