@@ -137,7 +137,7 @@ async def test_an_undo_that_its_processes_did_not_outlive_is_given_up_and_the_re
         await anyio.sleep_forever()
 
     deadly = Leg("b", did, act=raises(OSError()), undo=undo, compensate_retry=Retry(attempts=1))
-    saga = saga_of(storage, Leg("a", did), deadly, on_undo_failure="continue")
+    saga = saga_of(storage, Leg("a", did), deadly, on_undo_failure="continue", grace=0.01)
     for run in (lambda: saga.run(Journey(), saga_id="j"), lambda: recover_saga(saga, "j")):
         began.append(anyio.Event())
         await lost_in(began[-1], storage, run)
