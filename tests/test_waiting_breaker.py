@@ -41,9 +41,9 @@ async def meanwhile(storage: Slow, run: Callable[[], Coroutine[Any, Any, None]],
         storage.goes_on.set()
 
 
-async def test_what_another_branch_stopped_does_not_act_once_the_breaker_lets_it(did: list[str]) -> None:
-    """Its intent is withdrawn by then, so nobody would undo what it did if this process died."""
-    storage, breaker, fails = Slow(), CircuitBreaker(shared=True), anyio.Event()
+async def fail_beside(storage: Slow, breaker: CircuitBreaker, did: list[str]) -> None:
+    """Have a branch fail while the breaker of the one beside it asks the store."""
+    fails = anyio.Event()
 
     async def fail(trip: Trip) -> None:
         await fails.wait()
@@ -55,6 +55,11 @@ async def test_what_another_branch_stopped_does_not_act_once_the_breaker_lets_it
             await trip_of(storage, Parallel(part, Book("c", did, act=fail))).run(Trip())
 
     await meanwhile(storage, run, fails.set)
+
+
+async def test_what_another_branch_stopped_does_not_act_once_the_breaker_lets_it(did: list[str]) -> None:
+    """Its intent is withdrawn by then, so nobody would undo what it did if this process died."""
+    await fail_beside(Slow(), CircuitBreaker(shared=True), did)
     assert did == ["act c", "undo c"]
 
 
@@ -73,21 +78,11 @@ async def test_nothing_acts_whose_claim_was_lost_before_the_breaker_lets_it(did:
 
 
 async def test_a_permit_to_try_that_came_too_late_is_given_back(did: list[str]) -> None:
-    storage, fails = Slow(), anyio.Event()
+    storage = Slow()
     breaker = CircuitBreaker(reset_timeout=1e-6, shared=True)
     storage.goes_on.set()
     await breaker.open("trip:1/1/primary", circuits=storage)
     storage.asked, storage.goes_on = anyio.Event(), anyio.Event()
-
-    async def fail(trip: Trip) -> None:
-        await fails.wait()
-        raise OSError
-
-    async def run() -> None:
-        part = Fallback(Book("a", did), Book("b", did), circuit_breaker=breaker)
-        with pytest.raises(OSError):  # noqa: PT011 - it has no text
-            await trip_of(storage, Parallel(part, Book("c", did, act=fail))).run(Trip())
-
-    await meanwhile(storage, run, fails.set)
+    await fail_beside(storage, breaker, did)
     circuit = breaker.circuit("trip:1/1/primary")
     assert (circuit.state, circuit.trial) == (CircuitState.HALF_OPEN, "")

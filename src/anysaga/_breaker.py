@@ -97,7 +97,7 @@ class CircuitBreaker:
     def attempt(self, step: str, circuits: CircuitStore | None = None, /) -> AbstractAsyncContextManager[object]:
         """Surround one call. Entering raises `CircuitOpen`; leaving notes how it ended."""
         name = self.name or step
-        cell = self._cells.get(name) or self._cell(name)
+        cell = self._cell(name)
         return SharedAttempt(self, cell, name, _store(circuits)) if self.shared else Attempt(self, cell, name)
 
     def circuit(self, step: str = own_name) -> Circuit:
