@@ -59,7 +59,7 @@ numbers = st.integers(0, 5039)  # as many as can be divided by every count of ch
 worlds = st.lists(numbers, max_size=20) | st.lists(numbers, min_size=40, max_size=120)
 
 
-@settings(max_examples=600)
+@settings(max_examples=400)
 @given(trees(), worlds)
 def test_the_promises_hold_in_every_tree(definition: Definition, world: list[int]) -> None:
     """I1, and what `TreePlay` checks at each call: intents, BACKs, order, contexts, and that deciding is pure."""

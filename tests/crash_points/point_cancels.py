@@ -41,7 +41,7 @@ class Ticks:
                 self._act()
             try:
                 value, error = (yield waits_for), None
-            except BaseException as thrown:  # noqa: ASYNC103, BLE001 - thrown into the coroutine
+            except BaseException as thrown:  # noqa: BLE001 - thrown into the coroutine
                 value, error = None, thrown
 
 

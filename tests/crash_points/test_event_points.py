@@ -104,9 +104,10 @@ class MortalOutbox(MortalStorage, Outbox):
 class MemoryPlace(InMemory):
     def free_leases(self) -> None:
         assert isinstance(self.reader, MemoryStorage)
-        for by_saga in self.reader._shelf.letters._rows.values():
-            for letter in (each for letters in by_saga.values() for each in letters):
-                letter.due_at = 0
+        letters = self.reader._shelf.letters
+        for letter in letters._all():
+            letter.due_at = 0
+            letters._schedule([letter])
 
 
 class DiskPlace(OnDisk):
@@ -246,7 +247,7 @@ def settled_before_it_is_sent(patch: pytest.MonkeyPatch) -> None:
 
 
 def later_events_before_earlier_ones(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("anysaga.storages._letters._head", lambda letters: letters[-1])
+    patch.setattr("anysaga.storages._letters._head", lambda letters: letters[-1] if letters else None)
 
 
 DEFECTS = [

@@ -20,12 +20,12 @@ async def test_without_a_crash(shape: type[Tree]) -> None:
 
 @pytest.mark.parametrize("shape", TREES)
 async def test_every_crash_point_in_memory(shape: type[Tree], anyio_backend_name: str) -> None:
-    """Once at every point; and once more at every third point of those who take over, each on one of the loops."""
+    """Once at every point; and once more at every fifth point of those who take over, each on one of the loops."""
 
-    def every_third(points: int, deaths: Sequence[int]) -> range:
-        return range(1 + deaths[0] % 3, points + 1, 3)
+    def every_fifth(points: int, deaths: Sequence[int]) -> range:
+        return range(1 + deaths[0] % 5, points + 1, 5)
 
-    assert await crash_problems(shape, InMemory, every_point, shared(every_third, anyio_backend_name)) == []
+    assert await crash_problems(shape, InMemory, every_point, shared(every_fifth, anyio_backend_name)) == []
 
 
 @pytest.mark.parametrize("shape", [ParallelInFallbackWell, FallbackInParallelBack])

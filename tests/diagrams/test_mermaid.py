@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 from drawn_sagas import AGAIN, Look, Order, Plain, Point, drawn_sagas, names, saga_of
-from hypothesis import given
+from hypothesis import given, settings
 
 from anysaga import CircuitBreaker, Fallback, InvalidArgument, Parallel, Saga, SagaMermaid
 from anysaga.diagrams._text import label
@@ -43,6 +43,7 @@ def test_labels_keep_every_character(name: str) -> None:
     assert shown == (name.strip() or "\N{OPEN BOX}")
 
 
+@settings(max_examples=40)
 @given(drawn_sagas())
 def test_every_step_is_in_every_diagram(saga: Saga[Order]) -> None:
     """Whatever the shape, each step is declared once by its own id and name."""
@@ -55,6 +56,7 @@ def test_every_step_is_in_every_diagram(saga: Saga[Order]) -> None:
         assert len(re.findall(rf'^ +n{path}\W+"{re.escape(name)}["<]', flow, re.MULTILINE)) == 1
 
 
+@settings(max_examples=40)
 @given(drawn_sagas())
 def test_steps_act_in_their_order(saga: Saga[Order]) -> None:
     """The acts of a sequence are those of the declaration, each once, in its order."""

@@ -9,12 +9,11 @@ from typing import Any
 import anyio
 import pytest
 from attrs import define
-from tours import Book, FixedTour, Guide, Hotel, Ticket, Tour, TourSaga, Train
+from tours import FixedTour, Guide, Hotel, Ticket, Tour, TourSaga, Train
 
 from anysaga import (
     MemoryStorage,
     OperationRefused,
-    Outcome,
     Parallel,
     Saga,
     SagaAbandoned,
@@ -277,17 +276,12 @@ async def with_dead_claims(number: int) -> MemoryStorage:
     return storage
 
 
-async def test_a_saga_that_kills_its_workers_is_parked() -> None:
+async def test_a_saga_that_kills_its_workers_is_parked_and_a_person_can_have_it_undone() -> None:
+    """Its claims are counted anew: else it would be parked again before anything is undone."""
     storage = await with_dead_claims(10)
     result = await recover_saga(TourSaga, "t", storage=storage)
     assert result.state is SagaState.PARKED
     assert "killing its workers" in (result.reason or "")
-
-
-async def test_a_person_can_have_it_undone() -> None:
-    """Its claims are counted anew: else it would be parked again before anything is undone."""
-    storage = await with_dead_claims(10)
-    await recover_saga(TourSaga, "t", storage=storage)
     await compensate("t", storage=storage)
     assert (await recover_saga(TourSaga, "t", storage=storage)).state is SagaState.COMPENSATED
 
@@ -295,36 +289,3 @@ async def test_a_person_can_have_it_undone() -> None:
 async def test_the_tenth_claim_without_an_outcome_still_drives_it() -> None:
     storage = await with_dead_claims(9)
     assert (await recover_saga(TourSaga, "t", storage=storage)).state is SagaState.COMPLETED
-
-
-class Careful(Book):
-    """Knows what became of it."""
-
-    name = "careful"
-    answer: Any = Outcome.DONE
-
-    async def probe(self, tour: Tour) -> Outcome:
-        return self.answer  # type: ignore[no-any-return]
-
-
-@pytest.mark.parametrize(
-    ("answer", "state", "undone"),
-    [
-        (Outcome.DONE, SagaState.COMPLETED, []),
-        (Outcome.NOT_DONE, SagaState.COMPENSATED, ["undo hotel"]),
-        (Outcome.UNKNOWN, SagaState.COMPENSATED, ["undo careful", "undo hotel"]),
-        ("nonsense", SagaState.COMPENSATED, ["undo careful", "undo hotel"]),
-    ],
-)
-async def test_a_probe_decides_what_is_in_doubt(
-    storage: Storage, done: list[str], answer: object, state: SagaState, undone: list[str]
-) -> None:
-    step = Careful()
-    step.answer = answer
-    saga = Saga[Tour](name="careful", steps=[Hotel, step], storage=storage)
-    try:
-        await saga.run(Tour("careful dirty"), saga_id="t")
-    except ConnectionError:
-        assert state is SagaState.COMPENSATED
-    assert (await storage.load("t")).summary.state is state
-    assert done[2:] == undone
