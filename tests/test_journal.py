@@ -57,6 +57,17 @@ async def test_a_checkpoint_that_fails_is_what_the_caller_is_told_and_the_saga_i
     assert did == ["act a", "act a"]
 
 
+async def test_a_saga_whose_write_was_torn_away_is_given_back(did: list[str]) -> None:
+    storage = WatchedStorage()
+
+    async def act(journey: Journey) -> None:
+        storage.fails.append(KeyboardInterrupt())
+
+    with pytest.raises(KeyboardInterrupt):
+        await saga_of(storage, Leg("a", did, act=act)).run(Journey(), saga_id="j")
+    assert (await storage.load("j")).summary.owner is None
+
+
 async def test_a_step_that_goes_on_in_spite_of_a_failed_checkpoint_is_in_doubt(did: list[str]) -> None:
     storage = WatchedStorage()
 

@@ -148,8 +148,8 @@ class Journal:
 
     def drop(self) -> None:
         """Have the store give the saga back on its own time, together with what is noted. Never blocks or raises."""
-        if self.claim is None or not self._owes:
-            return
+        if self.claim is None or self.claim.lost or not self._owes:
+            return  # lost claims are others', also those that stayed in the parent of a fork
         self._owes = False
         if self.closed or self._writing or not self.pending:  # what follows a write under way may come before it
             self.storage.defer(self._unreleased or self.claim)

@@ -151,11 +151,20 @@ async def test_a_thread_goes_first(store: Store) -> None:
         thread = threading.Thread(target=store.batches.put_first, args=["first", None])
         thread.start()
         with anyio.fail_after(60):
-            while len(store.batches._queue) < 2:  # noqa: ASYNC110 - a thread joins the queue without a word
+            while len(store.batches._queue) < 2:
                 await anyio.lowlevel.checkpoint()
         store.gate.set()
         thread.join()
     assert store.committed == [["a"], ["first", "b"]]
+
+
+async def test_a_thread_that_waits_too_long_is_withdrawn(store: Store) -> None:
+    async with anyio.create_task_group() as group:
+        await _queue(group, store, "a")
+        await store.begun()
+        assert not store.batches.put_first("late", None, wait=0.0)
+        store.gate.set()
+    assert store.committed == [["a"]]
 
 
 async def test_a_thread_hears_what_fails_it(store: Store) -> None:
@@ -240,7 +249,7 @@ async def test_no_loop_relies_on_another_one(store: Store, anyio_backend_name: s
             group.start_soon(store.put, "a")
             await anyio.wait_all_tasks_blocked()
             queued.set()
-            go_on.wait()  # noqa: ASYNC251  # the loop stands still: what this test is about
+            go_on.wait()  # the loop stands still: what this test is about
 
     thread = threading.Thread(target=lambda: anyio.run(stand_still, backend=anyio_backend_name))
     thread.start()

@@ -14,16 +14,22 @@ from anysaga.testing._storage._harness import new_saga
 
 @define(eq=False)
 class Keeper:
-    """Renews every lease, and runs all errands but those for damaged sagas."""
+    """Renews every lease, and runs all errands but those for damaged sagas. Each takes `seconds`."""
 
     damaged: set[str] = field(factory=set[str])
     ran: list[Errand] = field(factory=list[Errand])
+    clock: ManualClock = field(factory=ManualClock)
+    seconds: float = 0.0
+    ages: list[float] = field(factory=list[float])
 
     def renew(self, owner: Owner) -> bool:
+        self.ages.append(self.clock.monotonic() - (owner.renewed or 0.0))
+        owner.renewed = self.clock.monotonic()
         return True
 
     def run_errand(self, errand: Errand) -> None:
         self.ran.append(errand)
+        self.clock.advance(self.seconds)
         if isinstance(errand, Claim) and errand.record.summary.saga_id in self.damaged:
             raise CorruptRecord(errand.record.summary.saga_id, "it is damaged")
 
@@ -53,3 +59,17 @@ def test_an_errand_for_a_damaged_saga_is_forgotten_and_holds_up_no_other() -> No
     lease.beat()
     lease.beat()
     assert keeper.ran == claims
+
+
+def test_a_lease_is_renewed_in_time_however_many_errands_there_are() -> None:
+    """After an outage there is one for each saga that could not be begun, or not be given back."""
+    keeper = Keeper(seconds=4.0)
+    lease = Lease(keeper, span=30.0, clock=keeper.clock)
+    lease.owner.renewed = keeper.clock.monotonic()
+    lease.hold(lease.owner, [_claim("held")], Basket())
+    errands = [_claim(f"saga-{number}") for number in range(20)]
+    for errand in errands:
+        lease.defer(errand)
+    lease.turn(None)
+    assert keeper.ran == errands
+    assert max(keeper.ages) <= lease.interval + keeper.seconds

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from anysaga._errors import StaleFence
 from anysaga._records import EntryKind, StoredEvent
-from anysaga.storages import MemoryStorage
+from anysaga.storages import MemoryStorage, _letters
 from anysaga.storages._clock import ManualClock
 from anysaga.storages.rules import patience
 from anysaga.testing import StorageConformance
@@ -91,3 +92,21 @@ async def test_the_lag_is_the_age_of_the_oldest_event() -> None:
         await storage.record(write(claim, entry(seq, EntryKind.DONE, events=(paid,))))
         clock.advance(5)
     assert (await storage.outbox_lag()).oldest == 10
+
+
+async def test_an_event_is_leased_without_a_look_at_all_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relay that is behind would fall behind more and more."""
+    storage, looks = MemoryStorage(), list[object]()
+    for number in range(50):
+        claim = await created(storage, f"saga-{number}")
+        paid = StoredEvent(f"paid-{number}", "Paid", "{}", "order", "Pay", ("broker",))
+        await storage.record(write(claim, entry(2, EntryKind.DONE, events=(paid,))))
+
+    def head(letters: Iterable[object]) -> object:
+        looks.append(letters)
+        return next(iter(letters), None)
+
+    monkeypatch.setattr(_letters, "_head", head)
+    for _ in range(5):
+        assert len(await storage.lease_events("broker", 1, 60.0)) == 1
+    assert len(looks) <= 2 * 5

@@ -44,7 +44,7 @@ def loses_answers(storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch) -
 
 async def _until_free(storage: SQLAlchemyStorage, saga_id: str) -> None:
     with anyio.fail_after(30):
-        while (await storage.load(saga_id)).summary.owner is not None:  # noqa: ASYNC110 - nothing tells of it
+        while (await storage.load(saga_id)).summary.owner is not None:
             await anyio.lowlevel.checkpoint()
 
 

@@ -6,7 +6,7 @@ import gc
 import sqlite3
 import threading
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import anyio
@@ -16,7 +16,7 @@ from sqlalchemy import event
 
 from anysaga._crossing_threads import Waker
 from anysaga._errors import SagaAlreadyRunning, StaleFence, StorageUnavailable
-from anysaga._records import LIVE_STATES, Claim, EntryKind, SagaState
+from anysaga._records import LIVE_STATES, Claim, EntryKind
 from anysaga.storages import SQLAlchemyStorage
 from anysaga.storages._clock import ManualClock
 from anysaga.storages._lease import Basket, Errand, Owner
@@ -64,17 +64,6 @@ async def other(tmp_path: Path, clock: ManualClock, storage: object) -> AsyncIte
     async with SQLAlchemyStorage(tmp_path / "orders.db", lease=30.0, clock=clock, label="other") as other:
         other._lease.stop()
         yield other
-
-
-async def test_a_saga_of_n_steps_costs_n_plus_1_commits(storage: SQLAlchemyStorage, commits: Commits) -> None:
-    before = commits.count
-    claim = await created(storage)
-    for seq in (2, 4):
-        await storage.confirm(claim)
-        await storage.record(write(claim, entry(seq, EntryKind.DONE), entry(seq + 1)))
-    done = (entry(6, EntryKind.DONE), entry(7, EntryKind.COMPLETED))
-    await storage.record(write(claim, *done, state=SagaState.COMPLETED))
-    assert commits.count - before == 4
 
 
 async def test_a_record_writes_its_rows_and_reads_nothing_however_long_the_log(
@@ -162,6 +151,45 @@ async def test_a_claim_that_was_overtaken_is_not_confirmed_though_its_owner_live
     with pytest.raises(StaleFence):
         await storage.confirm(claim)
     assert claim.lost
+
+
+async def test_a_claim_of_an_incarnation_that_is_dead_is_not_confirmed_though_nobody_has_taken_it_yet(
+    storage: SQLAlchemyStorage, other: SQLAlchemyStorage, clock: ManualClock
+) -> None:
+    claim = await created(storage)
+    clock.advance(31.0)
+    assert await other.claim_due(["other sagas"], 1) == []
+    with pytest.raises(StaleFence):
+        await storage.confirm(claim)
+    assert claim.lost
+
+
+async def test_a_claim_whose_write_was_overtaken_is_lost(storage: SQLAlchemyStorage, commits: Commits) -> None:
+    """So it is kept alive no longer, and what else of its saga runs here is told."""
+    claim = await created(storage)
+    with commits.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE anysaga_sagas SET fence = 2"))
+    with pytest.raises(StaleFence):
+        await storage.record(write(claim, entry(2, EntryKind.DONE)))
+    assert claim.lost
+    assert storage._lease.held() == []
+
+
+async def test_claims_are_lost_before_they_are_given_back_by_closing(
+    storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an act could begin here whose saga somebody else may have taken up by then."""
+    claim, lost = await created(storage), list[bool]()
+    operations = storage._core.operations
+    leave = operations.leave
+
+    def leaving(connection: sa.Connection, owner: str) -> None:
+        lost.append(claim.lost)
+        leave(connection, owner)
+
+    monkeypatch.setattr(operations, "leave", leaving)
+    await storage.aclose()
+    assert lost == [True]
 
 
 async def test_what_was_just_claimed_is_confirmed_for_nothing(
@@ -265,17 +293,40 @@ async def test_what_failed_waits_for_the_next_beat(storage: SQLAlchemyStorage, m
     assert (await storage.load("saga-1")).summary.owner is None
 
 
+async def test_an_errand_waits_no_longer_than_the_lease_may_go_without_renewal(tmp_path: Path) -> None:
+    """A batch may wait for the locks of others, saga by saga, until the lease is long over."""
+    async with SQLAlchemyStorage(tmp_path / "orders.db", lease=0.1) as storage:
+        core, claim = storage._core, await created(storage)
+        core.batches.pause()
+        try:
+            with anyio.fail_after(30), pytest.raises(StorageUnavailable):
+                await anyio.to_thread.run_sync(core.run_errand, claim, abandon_on_cancel=True)
+        finally:
+            core.batches.resume()
+
+
 def heartbeats() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name == "anysaga-heartbeat"}
 
 
-async def test_closing_ends_the_heartbeat(tmp_path: Path) -> None:
+async def test_closing_ends_the_heartbeat_and_the_thread_that_writes(tmp_path: Path) -> None:
     before = heartbeats()
     async with SQLAlchemyStorage(tmp_path / "orders.db") as storage:
         await created(storage)
         (thread,) = heartbeats() - before
         assert thread.daemon
+        writer = storage._core.batches._thread
+        assert writer is not None
     assert not thread.is_alive()
+    assert not writer.is_alive()
+
+
+async def test_a_cancelled_owner_gives_everything_back_as_he_leaves(tmp_path: Path, other: SQLAlchemyStorage) -> None:
+    with anyio.CancelScope() as scope:
+        async with SQLAlchemyStorage(tmp_path / "orders.db") as storage:
+            await created(storage)
+            scope.cancel()
+    assert (await other.load("saga-1")).summary.owner is None
 
 
 async def test_a_storage_that_nobody_uses_any_more_goes_with_its_thread(tmp_path: Path) -> None:
@@ -310,6 +361,24 @@ async def test_a_caller_that_is_torn_away_leaves_no_claim_behind(
     storage._lease.beat()
     claim = await other.claim("saga-1")
     assert (claim.fence, claim.record.summary.claims) == (2, 1)
+
+
+async def test_a_caller_that_is_torn_away_from_what_it_claims_leaves_no_claim_behind(
+    storage: SQLAlchemyStorage, other: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await other.release(await created(other))
+    hop = storage._write
+
+    async def hop_and_tear(func: Callable[[], object]) -> None:
+        await hop(func)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage, "_write", hop_and_tear)
+    with pytest.raises(KeyboardInterrupt):
+        await storage.claim("saga-1")
+    monkeypatch.undo()
+    storage._lease.beat()
+    assert (await other.claim("saga-1")).fence == 3
 
 
 async def test_a_claim_that_comes_after_its_caller_left_is_given_back(

@@ -16,6 +16,7 @@ from anyio import CancelScope, get_cancelled_exc_class
 from attrs import define, field
 
 from anysaga._crossing_threads import Waker
+from anysaga.storages._forks import ForkLock
 
 _W = TypeVar("_W")
 
@@ -56,8 +57,7 @@ class Batches(Generic[_W]):
     def forget(self) -> None:
         """Begin anew, as a forked child must: the queue, its locks and its thread are the parent's."""
         self._lock = threading.Lock()
-        self._turn = threading.Lock()
-        self._paused = False
+        self._turn = ForkLock()
         self._queue: list[Slot[_W]] = []
         self._bell: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -82,22 +82,27 @@ class Batches(Generic[_W]):
             raise
         slot.check()
 
-    def put_first(self, work: _W, key: str | None) -> None:
-        """The same from a thread that may block; goes before all that is queued."""
+    def put_first(self, work: _W, key: str | None, *, wait: float | None = None) -> bool:
+        """The same from a thread that may block; goes before all that is queued.
+
+        False: it was not committed within `wait` seconds. It may still be, if it was taken before.
+        """
         done = threading.Event()
         slot = Slot(work, key, done)
         self._join(slot, first=True)
-        done.wait()
+        if not done.wait(wait):
+            self._withdraw(slot)
+            return False
         slot.check()
+        return True
 
     def pause(self) -> None:
         """Wait for the end of the batch that is under way, and let none begin before `resume`."""
-        self._paused = self._paused or self._turn.acquire()
+        self._turn.pause()
 
     def resume(self) -> None:
         """Go on after `pause`."""
-        self._paused = False
-        self._turn.release()
+        self._turn.resume()
 
     def stop(self) -> None:
         """End the thread once it has emptied the queue. What comes later begins another one."""
@@ -111,7 +116,7 @@ class Batches(Generic[_W]):
     def empty(self) -> None:
         """Commit batches until nothing is queued: what the thread does when the bell rings."""
         while True:
-            with self._turn:
+            with self._turn.lock:
                 batch = self._take()
                 if not batch:
                     return

@@ -23,7 +23,10 @@ from anysaga.storages._clock import Clock
 
 
 class Keeper(Protocol):
-    """What a lease asks of its store. Both may raise `StorageError`; they are then tried again."""
+    """What a lease asks of its store. Both may raise `StorageError`; they are then tried again.
+
+    An errand takes no longer than the interval of the lease, which is not renewed meanwhile.
+    """
 
     def renew(self, owner: Owner) -> bool:
         """Renew the lease, in one transaction. False: this incarnation was declared dead."""
@@ -205,10 +208,8 @@ class Lease:
         if errand is not _POKE and errand is not None:
             self._errands.put(errand)
         self._take_errands()
-        owner = self._owner
         try:
-            if owner.claims and (owner.renewed is None or self._age(owner) >= self.interval):
-                self._renew(owner)
+            self._renew_if_due()
             self._run_errands()
         except StorageError:
             return self.interval / 4
@@ -217,6 +218,11 @@ class Lease:
         if self._idle:
             return self.interval if self._kept else None
         return max(self.interval - self._age(self._owner), 0.0)
+
+    def _renew_if_due(self) -> None:
+        owner = self._owner
+        if owner.claims and (owner.renewed is None or self._age(owner) >= self.interval):
+            self._renew(owner)
 
     def _renew(self, owner: Owner) -> None:
         keeper = self._keeper()
@@ -241,6 +247,7 @@ class Lease:
             except IndexError:
                 return
             self._run_errand(errand)
+            self._renew_if_due()  # an outage leaves many of them
 
     def _run_errand(self, errand: Errand) -> None:
         keeper = self._keeper()

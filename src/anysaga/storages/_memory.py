@@ -78,7 +78,7 @@ class MemoryStorage(Storage, CircuitStore, Outbox):
     async def create(self, new: NewSaga) -> Claim | None:
         if self._closed:
             raise StorageClosed(repr(self))
-        with self._shelf.lock:
+        with self._shelf.turn.lock:
             return self._shelf.create(new, self._incarnation)
 
     async def claim(self, saga_id: str, *, states: frozenset[SagaState] = LIVE_STATES) -> Claim:
@@ -99,7 +99,7 @@ class MemoryStorage(Storage, CircuitStore, Outbox):
     async def record(self, write: Write) -> int:
         if self._closed:
             raise StorageClosed(repr(self))
-        with self._shelf.lock:
+        with self._shelf.turn.lock:
             at = self._shelf.record(write)
         self._shelf.letters.tell()
         return at

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import threading
 from collections import deque
 from typing import Self
 
@@ -12,6 +11,7 @@ from attrs import define, field
 from anysaga._errors import AnysagaError, SagaNotFound, StaleFence
 from anysaga._records import Claim, Entry, NewSaga, SagaRecord, SagaState, SagaSummary, Write
 from anysaga.storages._clock import Clock, microseconds
+from anysaga.storages._forks import ForkLock, survive_forks
 from anysaga.storages._letters import Letters
 from anysaga.storages.rules import patience, same_entries
 
@@ -104,8 +104,8 @@ class StoredSaga:
 class Shelf:
     """All sagas, behind one lock: every method is called inside ``with shelf``, but for `defer`.
 
-    Inside ``with shelf.lock`` for `create` and `record`: that runs no Python of ours, and neither depends on what was
-    deferred, which is by others. Whoever looks at the sagas, or claims one, does it first.
+    Inside ``with shelf.turn.lock`` for `create` and `record`: that runs no Python of ours, and neither depends on what
+    was deferred, which is by others. Whoever looks at the sagas, or claims one, does it first.
 
     `live` keeps the search for due sagas off those that have ended.
     """
@@ -115,17 +115,20 @@ class Shelf:
     live: dict[str, StoredSaga] = field(factory=dict[str, StoredSaga])
     circuits: dict[str, tuple[int, str]] = field(factory=dict[str, tuple[int, str]])
     letters: Letters = field(factory=Letters)
-    lock: threading.Lock = field(factory=threading.Lock)
+    turn: ForkLock = field(factory=ForkLock)
     _deferred: deque[Write | Claim] = field(factory=deque[Write | Claim])
 
+    def __attrs_post_init__(self) -> None:
+        survive_forks(self)
+
     def __enter__(self) -> Self:
-        self.lock.acquire()
+        self.turn.lock.acquire()
         if self._deferred:
             self._drain()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.lock.release()
+        self.turn.lock.release()
 
     def defer(self, work: Write | Claim) -> None:
         """Record or release now if the lock is free, else before anybody else sees the sagas.
@@ -133,12 +136,25 @@ class Shelf:
         A finalizer may run in the very thread that holds the lock, so this must not wait for it.
         """
         self._deferred.append(work)
-        if not self.lock.acquire(blocking=False):
+        if not self.turn.lock.acquire(blocking=False):
             return
         try:
             self._drain()
         finally:
-            self.lock.release()
+            self.turn.lock.release()
+
+    def pause(self) -> None:
+        """Keep the sagas whole for the moment of a fork, and the lock in known hands."""
+        self.turn.pause()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self.turn.resume()
+
+    def forget_parent(self) -> None:
+        """Begin anew in a forked child, on a copy of the sagas."""
+        self.turn.forget_parent()
+        self.letters.watchers.forget()
 
     def get(self, saga_id: str) -> StoredSaga:
         try:

@@ -29,6 +29,11 @@ class Watchers:
 
         return remove
 
+    def forget(self) -> None:
+        """Begin anew, as a forked child must: those who watch, and perhaps who held the lock, are the parent's."""
+        self._watchers = {}
+        self._lock = threading.Lock()
+
     def tell(self) -> None:
         """Call them all."""
         for watcher in self._watchers.values():

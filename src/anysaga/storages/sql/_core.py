@@ -11,14 +11,14 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from anysaga._errors import StaleFence, StorageClosed, StorageError
+from anysaga._errors import StaleFence, StorageClosed, StorageError, StorageUnavailable
 from anysaga._records import Claim, Write
 from anysaga.storages._batches import Batches
 from anysaga.storages._clock import Clock
+from anysaga.storages._forks import survive_forks
 from anysaga.storages._lease import Basket, Errand, Lease, Orphan, Owner
 from anysaga.storages._watchers import Watchers
 from anysaga.storages.sql._database import Database
-from anysaga.storages.sql._forks import survive_forks
 from anysaga.storages.sql._group import Group
 from anysaga.storages.sql._jobs import Job, Recording, Release, Renewal, saga_of
 from anysaga.storages.sql._ownership import Ownership
@@ -196,8 +196,10 @@ class Core:
         return renewal.renewed
 
     def run_errand(self, errand: Errand) -> None:
-        """Record a deferred write, release a claim that nobody uses, or disown an orphan."""
-        self.batches.put_first(job := _job_of(errand), saga_of(job))
+        """Record a deferred write, release a claim that nobody uses, or disown an orphan. Twice is harmless."""
+        job = _job_of(errand)
+        if not self.batches.put_first(job, saga_of(job), wait=self.lease.interval):
+            raise StorageUnavailable(self.database.address, "other writes took too long")
 
     def pause(self) -> None:
         """Finish the transactions under way, and begin none before `resume`."""
@@ -217,6 +219,7 @@ class Core:
             runner.forget_parent()
         self.lease.forget_parent()
         self.batches.forget()
+        self.watchers.forget()
         self._opening = threading.Lock()
         self._is_open = False
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
@@ -13,6 +12,7 @@ import sqlalchemy as sa
 
 from anysaga._crossing_threads import LoopLimiter, in_thread
 from anysaga._errors import AnysagaError, StorageClosed, StorageRefused, StorageUnavailable
+from anysaga.storages._forks import ForkLock
 from anysaga.storages.sql._database import Database
 from anysaga.storages.sql._watch import Turn, watch
 
@@ -33,14 +33,13 @@ class Runner:
         self._database = database
         self._host = database.host
         self._writes = writes
-        self._lock = threading.Lock()
+        self._turn = ForkLock()
         self._limiter = LoopLimiter(1)
         self._limit = limit
         self._connection: sa.Connection | None = None
         self._driver: Any = None
         self._good_at = -math.inf
         self._closed = False
-        self._paused = False
 
     async def hop(self, func: Callable[[], _T]) -> _T:
         """Run `func`, which uses this runner, in a worker thread. Never abandoned, whatever happens to the caller."""
@@ -57,7 +56,7 @@ class Runner:
         `single`: it executes one statement. Then nothing is begun anew, since nobody knows whether it took effect.
         Raises what it raises, with the driver's errors turned into `StorageError`; `StorageClosed` after `close`.
         """
-        with self._lock:
+        with self._turn.lock:
             if self._closed:
                 raise StorageClosed(self._database.address)
             with watch.over(limit or self._limit, self._cut) as turn:
@@ -71,7 +70,7 @@ class Runner:
 
     def close(self) -> None:
         """Close the connection, waiting for the transaction that is under way. Safe to call twice."""
-        with self._lock:
+        with self._turn.lock:
             self._closed = True
             self._let_go()
 
@@ -85,7 +84,7 @@ class Runner:
 
         For the moment of a fork: SQLite's locks and memory do not survive in a child, not even to be closed there.
         """
-        self._paused = self._paused or self._lock.acquire()
+        self._turn.pause()
         try:
             self._let_go()
         finally:
@@ -93,13 +92,11 @@ class Runner:
 
     def resume(self) -> None:
         """Go on after `pause`."""
-        self._paused = False
-        self._lock.release()
+        self._turn.resume()
 
     def forget_parent(self) -> None:
         """Begin anew in a forked child, where the lock may be one that nobody releases."""
-        self._lock = threading.Lock()
-        self._paused = False
+        self._turn.forget_parent()
 
     def _transact(self, operation: Callable[[sa.Connection], _T], *, single: bool = False) -> _T:
         kept = self._connection

@@ -25,6 +25,27 @@ class Forkable(Protocol):
         """Begin anew, in the child."""
 
 
+class ForkLock:
+    """A lock that is taken for the moment of a fork, and made anew in the child, where nobody would release it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._paused = False
+
+    def pause(self) -> None:
+        """Take the lock, unless that was done before: see `Forkable.pause`."""
+        self._paused = self._paused or self.lock.acquire()
+
+    def resume(self) -> None:
+        """Release it, in the parent."""
+        self._paused = False
+        self.lock.release()
+
+    def forget_parent(self) -> None:
+        """Have a lock that is free, in the child."""
+        self.lock, self._paused = threading.Lock(), False
+
+
 _all: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _paused: list[Forkable] = []
 _one_at_a_time = threading.Lock()

@@ -10,18 +10,32 @@ import time
 import traceback
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import anyio
 import pytest
+from attrs import define
 
+from anysaga import MemoryStorage, Saga, Step
 from anysaga._errors import StaleFence
-from anysaga._records import EntryKind
+from anysaga._records import EntryKind, StoredEvent
 from anysaga.storages import SQLAlchemyStorage
-from anysaga.storages.sql._forks import _one_at_a_time
+from anysaga.storages._forks import _one_at_a_time
 from anysaga.testing._storage._harness import created, entry, write
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")]
+
+
+@define
+class Order:
+    """What is ordered: nothing in particular."""
+
+
+class Reserve(Step[Order]):
+    read_only = True
+
+    async def act(self, order: Order) -> None: ...
 
 
 @pytest.fixture
@@ -38,7 +52,7 @@ def in_child(check: Callable[[], None]) -> None:
     if child == 0:
         try:
             check()
-        except BaseException:  # noqa: ASYNC103, BLE001  # the child must not return into the test run
+        except BaseException:  # noqa: BLE001  # the child must not return into the test run
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
@@ -46,7 +60,7 @@ def in_child(check: Callable[[], None]) -> None:
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-async def test_a_child_has_its_own_incarnation_and_connection(
+async def test_a_child_has_its_own_incarnation_connection_and_heartbeat(
     storage: SQLAlchemyStorage, anyio_backend_name: str
 ) -> None:
     claim = await created(storage)
@@ -58,6 +72,9 @@ async def test_a_child_has_its_own_incarnation_and_connection(
             await storage.confirm(claim)
         await created(storage, "child's")
         assert storage._lease.owner.id != owner
+        heartbeat = storage._lease._thread
+        assert heartbeat is not None
+        assert heartbeat.is_alive()
         await storage.aclose()
 
     in_child(lambda: _run_anew(child))
@@ -68,6 +85,16 @@ async def test_a_child_has_its_own_incarnation_and_connection(
     assert (await storage.claim("child's")).fence == 2
 
 
+async def test_a_child_may_fork_again(storage: SQLAlchemyStorage) -> None:
+    await created(storage)
+
+    def child() -> None:
+        in_child(lambda: None)
+        assert not _one_at_a_time.locked()
+
+    in_child(child)
+
+
 def _run_anew(child: Callable[[], Awaitable[object]]) -> None:
     # The parent's loop is on this thread's stack; a new thread has none.
     failures: list[BaseException] = []
@@ -75,7 +102,7 @@ def _run_anew(child: Callable[[], Awaitable[object]]) -> None:
     def run() -> None:
         try:
             anyio.run(child, backend="asyncio")
-        except BaseException as error:  # noqa: ASYNC103, BLE001  # told by the main thread
+        except BaseException as error:  # noqa: BLE001  # told by the main thread
             failures.append(error)
 
     thread = threading.Thread(target=run)
@@ -97,6 +124,59 @@ async def test_nothing_is_open_at_the_moment_of_a_fork(storage: SQLAlchemyStorag
 
     in_child(child)
     assert (await storage.load("saga-1")).summary.seq == 1
+
+
+async def test_what_a_child_drops_of_its_parents_stays_the_parents(storage: SQLAlchemyStorage) -> None:
+    """A finalizer gave the saga away, though the parent went on with it."""
+    saga = Saga[Order](name="order", steps=[Reserve], storage=storage)
+    transactions = [await saga.transaction(Order(), saga_id="saga-1").__aenter__()]
+
+    async def child() -> None:
+        transactions.clear()
+        async with storage:
+            pass
+
+    in_child(lambda: _run_anew(child))
+    assert (await storage.load("saga-1")).summary.owner is not None
+    await transactions[0].suspend()
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_what_a_child_writes_wakes_nobody_in_a_loop_of_its_parent(kind: str, tmp_path: Path) -> None:
+    made = MemoryStorage() if kind == "memory" else SQLAlchemyStorage(tmp_path / "orders.db")
+    told: list[str] = []
+
+    async def child() -> None:
+        claim = await created(made, "child's")
+        event = StoredEvent("1", "paid", "{}", "order", "Pay", ("broker",))
+        await made.record(write(claim, entry(2, EntryKind.DONE, events=(event,))))
+        assert not told
+
+    async with made:
+        made.watch_events(lambda: told.append("event"))
+        in_child(lambda: _run_anew(child))
+
+
+async def test_a_child_uses_a_store_in_memory_that_a_thread_used_at_the_fork() -> None:
+    storage = MemoryStorage()
+    entered = threading.Event()
+
+    def slow() -> None:
+        with storage._shelf:
+            entered.set()
+            while not _one_at_a_time.locked():  # the fork has begun
+                time.sleep(0.001)
+
+    def child() -> None:
+        signal.alarm(10)
+        _run_anew(partial(created, storage))
+
+    thread = threading.Thread(target=slow)
+    thread.start()
+    entered.wait()
+    in_child(child)
+    thread.join()
+    assert await storage.find() == []
 
 
 async def test_a_fork_waits_for_the_transaction_under_way(storage: SQLAlchemyStorage) -> None:
