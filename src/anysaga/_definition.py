@@ -77,7 +77,23 @@ def outline_of(steps: tuple[Leaf, ...]) -> str:
 def words_of(outline: str) -> str:
     """A stored outline as a person reads it: ``1 ReserveInventory, 2 ChargePayment (pivot)``."""
     try:
-        rows: list[list[str]] = json.loads(outline)
+        rows = steps_in(outline)
     except ValueError:
         return "(which cannot be read)"
     return ", ".join(f"{path} {name}" + (f" ({kind})" if kind != "step" else "") for path, name, kind in rows)
+
+
+def steps_in(outline: str) -> list[tuple[str, str, str]]:
+    """Path, name and kind of each step of a stored outline. Raises `ValueError` if it is none."""
+    rows = json.loads(outline)
+    if not isinstance(rows, list):
+        raise ValueError(outline)  # noqa: TRY004 - as for any other text that is no outline
+    return [_three_texts(row) for row in rows]
+
+
+def _three_texts(row: object) -> tuple[str, str, str]:
+    match row:
+        case [str(path), str(name), str(kind)]:
+            return path, name, kind
+        case _:
+            raise ValueError(row)

@@ -5,7 +5,6 @@ None of these needs the saga's class: they work on the stored log, by step names
 
 from __future__ import annotations
 
-import json
 import uuid
 from contextlib import suppress
 from types import TracebackType
@@ -15,6 +14,7 @@ from anyio import CancelScope
 from attrs import evolve, frozen
 
 from anysaga._arguments import check_texts
+from anysaga._definition import steps_in
 from anysaga._errors import InvalidArgument, OperationRefused, StorageError
 from anysaga._ids import checked_id
 from anysaga._nodes import is_below
@@ -133,10 +133,9 @@ class _Desk:
     @property
     def outline(self) -> list[tuple[str, str, str]]:
         try:
-            rows: list[tuple[str, str, str]] = json.loads(self.claim.record.outline)
+            return steps_in(self.claim.record.outline)
         except ValueError:
             raise self.refusal("the list of its steps cannot be read: abandon() it") from None
-        return rows
 
     @property
     def goes_back(self) -> bool:
@@ -156,7 +155,7 @@ class _Desk:
         """The first pivot of which one cannot say that it had no effect."""
         for path, name, kind in self.outline:
             if kind == "pivot" and not _is_clean([entry for entry in self.entries if entry.path == path]):
-                return str(name)
+                return name
         return None
 
     def has_begun(self, path: str) -> bool:

@@ -161,7 +161,7 @@ class Entry:
 
 @frozen
 class NewSaga:
-    """A saga that begins. `outline` is JSON text of its ordered ``[path, name]`` pairs; `digest` is of `context`.
+    """A saga that begins. `outline` is JSON text of its ordered ``[path, name, kind]`` rows; `digest` is of `context`.
 
     `timeout` is the saga's time limit in seconds from now on, or None.
     """

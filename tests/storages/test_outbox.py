@@ -349,15 +349,15 @@ async def test_whoever_watches_is_told_of_new_events_only(twins: Twins) -> None:
 
 
 async def test_two_relays_at_once_never_have_the_same_event(twins: Twins) -> None:
-    for number in range(60):
+    for number in range(30):
         saga = await twins.begin(f"saga-{number}")
         await saga.record("paid")
     taken: list[Delivery] = []
 
     async def relay(outbox: Outbox) -> None:
         # Rows that the other one has locked are passed over, so an empty answer does not mean that all is taken.
-        while len(taken) < 60:
-            taken.extend(await outbox.lease_events("broker", 7, LONG))
+        while len(taken) < 30:
+            taken.extend(await outbox.lease_events("broker", 3, LONG))
 
     async with anyio.create_task_group() as group:
         for outbox in (twins.here, twins.there) * 2:

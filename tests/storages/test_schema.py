@@ -18,6 +18,7 @@ from anysaga.storages.sql._database import Database
 from anysaga.storages.sql._schema import MIGRATIONS, bring_forward
 from anysaga.storages.sql._tables import SCHEMA_VERSION, Tables
 from anysaga.storages.sql._verbs import _made
+from anysaga.storages.sql._watch import watch
 
 pytestmark = pytest.mark.anyio
 WRITTEN_BEFORE = Path(__file__).parent / "written_before"
@@ -164,3 +165,17 @@ def _definitions(path: Path) -> list[tuple[str, str]]:
         rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name").fetchall()
         version = connection.execute("SELECT name, value FROM anysaga_meta").fetchall()
     return [*rows, *version]
+
+
+def test_tables_have_an_hour_to_be_brought_forward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no share of the lease, as other transactions have."""
+    limits: list[float] = []
+
+    def look(connection: sa.Connection, **_: object) -> None:
+        limits.extend(turn.seconds for turn in watch._turns)
+
+    monkeypatch.setattr("anysaga.storages.sql._core.bring_forward", look)
+    core = SQLAlchemyStorage(tmp_path / "sagas.db")._core
+    core.open()
+    core.close()
+    assert 3600.0 in limits

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from server_stores import DRIVERS, Server
 
 from anysaga.storages import SQLAlchemyStorage
+from anysaga.storages.sql._mysql import _LOCK
 from anysaga.storages.sql._tables import SCHEMA_VERSION
 
 CREATORS = 6
@@ -53,3 +54,25 @@ def test_all_who_open_a_new_file_succeed(kind: str, tmp_path: Path) -> None:
     for number in range(3):
         address = f"{kind}:///{tmp_path / str(number)}.db"
         assert _open_at_once(lambda address=address: SQLAlchemyStorage(address)) == []  # type: ignore[misc]
+
+
+def test_mysql_lets_the_next_one_at_the_tables_once_what_was_done_can_be_seen(
+    server_of: Callable[[str], Server],
+) -> None:
+    """The lock there is one of the connection, which lives as long as its store."""
+    server = server_of("pymysql")
+    storage, meta, seen = server.twin(), server.tables.meta, list[object]()
+
+    def work(connection: sa.Connection) -> None:
+        with storage._core.database.alone(connection):
+            connection.execute(sa.insert(meta), {"name": "law", "value": 1})
+        with server.engine.begin() as other:
+            seen.append(other.scalar(sa.select(sa.func.is_free_lock(_LOCK))))
+            seen.append(other.execute(sa.delete(meta).where(meta.c.name == "law")).rowcount)
+
+    try:
+        storage._core.open()
+        storage._core.writer.run(work)
+    finally:
+        storage._core.close()
+    assert seen == [1, 1]

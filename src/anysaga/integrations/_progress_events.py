@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from attrs import define, field
 
-from anysaga._definition import Definition
+from anysaga._definition import Definition, steps_in
 from anysaga._nodes import source_of
 from anysaga._records import Entry, EntryKind, Outcome, SagaRecord, SagaState, frozen
 
@@ -108,7 +109,10 @@ class _Telling:
             "duration": entry.duration,
             "source": source_of(entry.path),
         }
-        return {**data, "response": json.loads(entry.response)} if self._shows(entry) and entry.response else data
+        if self._shows(entry) and entry.response:
+            with suppress(ValueError):  # it was damaged; who drives the saga finds out, and parks it
+                data["response"] = json.loads(entry.response)
+        return data
 
     def _shows(self, entry: Entry) -> bool:
         leaf = None if self.definition is None else self.definition.by_path.get(entry.path)
@@ -129,4 +133,7 @@ class _Telling:
 
 
 def _names(outline: str) -> dict[str, str]:
-    return {path: name for path, name, *_ in json.loads(outline)}
+    try:
+        return {path: name for path, name, _ in steps_in(outline)}
+    except ValueError:
+        return {}  # it was damaged, and the saga is parked for that

@@ -26,7 +26,7 @@ from anysaga.storages._clock import microseconds
 from anysaga.storages._lease import Orphan
 from anysaga.storages.rules import patience
 from anysaga.storages.sql._prepared import execute_all
-from anysaga.storages.sql._rows import record_of, summary_of
+from anysaga.storages.sql._rows import record_of, summary_of, whole_number
 from anysaga.storages.sql._statements import MOST_IDS, Statements
 
 _MOST_AT_ONCE = 500
@@ -83,9 +83,10 @@ class Operations:
         due = [row for row in due if row.owner not in living]
         if not due:
             return []
-        for claimed in sorted({row.claims for row in due}):  # most often the same for all
-            ids = [row.id for row in due if row.claims == claimed]
-            taken = {"b_ids": ids, "b_owner": owner, "b_next": now + patience(claimed + 1)}
+        claimed = {row.id: whole_number(row.claims) for row in due}
+        for count in sorted(set(claimed.values())):  # most often the same for all
+            ids = [saga_id for saga_id in claimed if claimed[saga_id] == count]
+            taken = {"b_ids": ids, "b_owner": owner, "b_next": now + patience(count + 1)}
             connection.execute(self._sql.claim_due, taken)
         claims: list[Claim] = []
         for found in self._load_all(connection, [row.id for row in due]):

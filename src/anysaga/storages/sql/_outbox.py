@@ -12,6 +12,7 @@ from anysaga._outbox import Delivery, Message, OutboxLag, Settlement
 from anysaga._records import SagaState, Write
 from anysaga.storages._clock import microseconds
 from anysaga.storages.sql._prepared import Bulk, Prepared, execute_all, literal
+from anysaga.storages.sql._rows import whole_number
 from anysaga.storages.sql._tables import Tables
 
 WAITING, DEAD, HELD = 0, 1, 2
@@ -79,7 +80,9 @@ class OutboxRows:
         until = now + microseconds(seconds)
         taken = [{**_key(row.saga_id, destination, row.position), "b_due": until} for row in rows]
         execute_all(connection, (self._take, sorted(taken, key=_order)))
-        return [_delivery(row, attempts=row.attempts + 1, lease=row.lease + 1) for row in rows]
+        return [
+            _delivery(row, attempts=whole_number(row.attempts) + 1, lease=whole_number(row.lease) + 1) for row in rows
+        ]
 
     def settle(self, connection: sa.Connection, settlements: Iterable[Settlement], now: int) -> None:
         """Delete what is delivered, and say of the rest when it is due again, or that it is dead."""

@@ -155,3 +155,8 @@ def record_of(row: Any, entries: Iterable[Any]) -> SagaRecord:
         problem = error.reason
     damage = None if problem is None else str(CorruptRecord(row.id, problem))
     return SagaRecord(summary_of(row), row.outline or "[]", row.digest or "", row.context or "null", tuple(log), damage)
+
+
+def whole_number(value: object) -> int:
+    """The value of a column of numbers. SQLite keeps anything there, and counts from 0 where it is no number."""
+    return value if isinstance(value, int) else 0
