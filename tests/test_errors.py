@@ -138,8 +138,8 @@ MESSAGES: list[tuple[Exception, str]] = [
     (
         SagaMismatch("order-17", "its saga is 'refund', not 'order'"),
         (
-            "saga id 'order-17' is taken: its saga is 'refund', not 'order'. Choose a new id for new work, "
-            "or pass None as the context to resume what is stored"
+            "saga id 'order-17' is taken: its saga is 'refund', not 'order'. Choose a new id for new work; "
+            "what is stored goes on by its id alone, without a context, and with the saga that it belongs to"
         ),
     ),
     (

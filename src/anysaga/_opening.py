@@ -29,7 +29,7 @@ from anysaga._results import SagaResult, StepResult
 from anysaga._run import Run
 from anysaga._step import Step
 from anysaga._stepping import Stepping
-from anysaga._submitting import new_saga, refuse_other_payload
+from anysaga._submitting import new_saga, refuse_later_version, refuse_other_payload
 from anysaga.abc import Storage
 
 
@@ -188,6 +188,7 @@ async def _reopen(
     record = await storage.load(saga_id)
     refuse_other_payload(definition, record, context)
     if not record.summary.state.is_end:
+        refuse_later_version(definition, record)
         try:
             claim = await storage.claim(saga_id)
         except OperationRefused:

@@ -34,6 +34,7 @@ from anysaga._records import Claim, EntryKind, SagaRecord, SagaState
 from anysaga._results import SagaResult
 from anysaga._saga import Saga, checked_storage, made_sagas
 from anysaga._saga_scope import SagaScope
+from anysaga._submitting import refuse_later_version
 from anysaga._wiring import GivenContainer, container_of
 from anysaga.abc import Container, Storage
 
@@ -196,7 +197,7 @@ class Recovery:
         try:
             async with limiter or nullcontext():
                 definition = self._definition(claim.record)
-                _refuse_later_version(definition, claim.record)
+                refuse_later_version(definition, claim.record)
                 async with self._scope(definition, claim.record) as scope:
                     # Before its steps are made: that may be what fails, or what kills the process.
                     await park_misfit(definition, self.storage, claim)
@@ -270,11 +271,3 @@ class Recovery:
                     raise
             finally:
                 del self._driving[driver]
-
-
-def _refuse_later_version(definition: Definition, record: SagaRecord) -> None:
-    """Leave alone what code of a later version began: while a fleet is brought forward, others have that code."""
-    begun, known = record.summary.version, definition.version
-    if begun > known:
-        problem = f"it was begun by version {begun}, and this code has version {known}: it is left to who has that one"
-        raise SagaMismatch(record.summary.saga_id, problem)

@@ -56,6 +56,14 @@ def refuse_other_payload(definition: Definition, record: SagaRecord, context: An
         raise SagaMismatch(summary.saga_id, _why_other(definition, record))
 
 
+def refuse_later_version(definition: Definition, record: SagaRecord) -> None:
+    """Raise `SagaMismatch` for what code of a later version began: while a fleet is brought forward, others have it."""
+    begun, known = record.summary.version, definition.version
+    if begun > known:
+        problem = f"it was begun by version {begun}, and this code has version {known}: it is left to who has that one"
+        raise SagaMismatch(record.summary.saga_id, problem)
+
+
 def _why_other(definition: Definition, record: SagaRecord) -> str:
     try:
         definition.codec.decode(record.context, where=definition.context_name)

@@ -102,8 +102,8 @@ class SagaMismatch(AnysagaError):
 
     def __str__(self) -> str:
         return (
-            f"saga id {self.saga_id!r} is taken: {self.difference}. Choose a new id for new work, "
-            "or pass None as the context to resume what is stored"
+            f"saga id {self.saga_id!r} is taken: {self.difference}. Choose a new id for new work; "
+            "what is stored goes on by its id alone, without a context, and with the saga that it belongs to"
         )
 
 
