@@ -52,13 +52,13 @@ class World:
         if self.close_fails:
             raise OSError("the line is dead")
 
-    async def bank(self) -> AsyncIterator[Bank]:  # noqa: ASYNC900 - the containers make context managers of it
+    async def bank(self) -> AsyncIterator[Bank]:
         """Open the bank for a saga; closing it waits for something."""
         bank = self._opens()
         try:
             yield bank
         finally:
-            await checkpoint()  # noqa: ASYNC102 - that the saga shields it is tested here
+            await checkpoint()
             self._closed()
 
     def plain_bank(self) -> Iterator[Bank]:

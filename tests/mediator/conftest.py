@@ -16,9 +16,9 @@ from anysaga.abc import Storage
 def mediator_of(storage: Storage) -> Callable[..., SagaMediator]:
     """Give a function that makes a mediator for one saga of these steps."""
 
-    def make(*steps: Step[Any, Any], **options: Any) -> SagaMediator:
+    def make(*steps: Step[Any, Any], grace: float = 1.0, **options: Any) -> SagaMediator:
         sagas = SagaMap()
-        sagas.bind(Journey, saga_of(None, *steps, grace=1.0))
+        sagas.bind(Journey, saga_of(None, *steps, grace=grace))
         return SagaMediator(sagas, storage=storage, **options)
 
     return make

@@ -23,11 +23,13 @@ from anysaga import (
     SagaMap,
     SagaMediator,
     SagaResult,
+    SagaState,
     Step,
+    StorageClosed,
     StrayCancellation,
     current_step,
 )
-from anysaga.abc import Message, Outbox, Publisher, Storage
+from anysaga.abc import Delivery, Message, Outbox, Publisher, Storage
 
 pytestmark = pytest.mark.anyio
 
@@ -298,6 +300,16 @@ async def test_a_storage_that_is_closed_first_keeps_nobody_from_leaving(storage:
     async with made(storage, JourneySaga, Ledger(), events=handled()) as mediator:
         await mediator.run(Journey())
         await storage.aclose()
+
+
+async def test_the_end_of_the_relay_stops_no_saga() -> None:
+    class Closed(MemoryStorage):
+        async def lease_events(self, destination: str, limit: int, seconds: float) -> list[Delivery]:
+            raise StorageClosed("the store")
+
+    async with made(Closed(), JourneySaga, Ledger(), events=handled()) as mediator:
+        await anyio.wait_all_tasks_blocked()
+        assert (await mediator.run(Journey())).state is SagaState.COMPLETED
 
 
 @pytest.mark.parametrize("on_the_way", ["driving", "idle"])

@@ -10,10 +10,17 @@ import pytest
 from drives import eventually_ended
 from journeys import Journey, Leg, saga_of
 
-from anysaga import InvalidArgument, SagaMediator, SagaState, StrayCancellation
+from anysaga import InvalidArgument, MemoryStorage, SagaMediator, SagaState, StrayCancellation
 from anysaga.abc import Storage
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def storage() -> MemoryStorage:
+    """No law here depends on how a store keeps its sagas."""
+    return MemoryStorage()
+
 
 Mediators = Callable[..., SagaMediator]
 

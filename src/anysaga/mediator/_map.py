@@ -52,6 +52,8 @@ class SagaMap:
 
     def of(self, context: ContextT) -> Saga[ContextT]:
         """The saga for this context. Raises `ContextNotMapped`, and `InvalidArgument` for a class of contexts."""
+        if context is None:
+            raise InvalidArgument("context", None, "give a context; a stored saga goes on by `resume(saga_id)`")
         saga = self._sagas.get(type(context))
         if isinstance(context, type) and context in self._sagas:
             raise InvalidArgument("context", context, "give an object of this class, not the class itself")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -109,6 +110,7 @@ class SagaMediator:
         self._goes_on = on_disconnect == "continue"
         self._drain_timeout = drain_timeout
         self._pool: TaskPool | None = None
+        self._thread = 0
         self._entered = False
         self._closed = False
         self._drives: dict[Drive, None] = {}
@@ -178,7 +180,7 @@ class SagaMediator:
         except BaseException:
             self._entered = False
             raise
-        self._pool = TaskPool(group)
+        self._pool, self._thread = TaskPool(group), get_ident()
         self._closed = False
         group.start_soon(self._deliveries.run, name="events")
         return self
@@ -244,6 +246,9 @@ class SagaMediator:
     def _start(
         self, pool: TaskPool, saga: Saga[ContextT], context: ContextT | None, saga_id: str, *, shows: bool
     ) -> Drive:
+        if get_ident() != self._thread:
+            words = "it is open in another event loop: make one for each loop, or a BlockingMediator for all threads"
+            raise InvalidArgument("mediator", self, words)
         transaction = saga._transaction(context, saga_id, drains=True)
         drive = Drive(transaction, pool, ends=self._drives.pop, shows=shows)
         self._drives[drive] = None

@@ -172,8 +172,12 @@ class Driving:
         """Undo the saga because of an error; else give it back."""
         if not self._entered:
             return
-        if error is None:
-            await self._transaction.suspend()
+        try:
+            if error is None:
+                await self._transaction.suspend()
+        except BaseException as failure:
+            await self._exit(failure)  # noqa: ASYNC102 - what is open must be closed
+            raise
         await self._exit(error)
 
     async def _exit(self, error: BaseException | None) -> None:
