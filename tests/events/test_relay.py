@@ -131,7 +131,8 @@ async def test_events_of_one_saga_arrive_in_their_order(storage: Storage) -> Non
         assert [each for each in broker.ids if each[0] == saga_id] == [f"{saga_id}/1/act/1", f"{saga_id}/1/act/2"]
 
 
-async def test_no_batch_has_two_events_of_one_saga(storage: Storage) -> None:
+async def test_no_batch_has_two_events_of_one_saga() -> None:
+    storage = MemoryStorage()
     batches: list[list[str]] = []
 
     class Noting(Broker):
@@ -144,7 +145,8 @@ async def test_no_batch_has_two_events_of_one_saga(storage: Storage) -> None:
     assert batches == [["a", "b"], ["a", "b"]]
 
 
-async def test_an_event_that_is_refused_comes_again_and_holds_up_its_own_saga_only(storage: Storage) -> None:
+async def test_an_event_that_is_refused_comes_again_and_holds_up_its_own_saga_only() -> None:
+    storage = MemoryStorage()
     await run(storage, "a", "b", step=Twice)
     broker = Broker()
     broker.refused = {"a/1/act/1"}
@@ -179,7 +181,9 @@ async def test_a_dead_letter_is_sent_again_or_skipped_and_then_the_rest_goes_on(
     assert sorted(broker.ids) == ["a/1/act/1", "a/1/act/2", "b/1/act/2"]
 
 
-async def test_an_error_that_the_policy_cannot_judge_makes_a_dead_letter_and_the_rest_goes_on(storage: Storage) -> None:
+async def test_an_error_that_the_policy_cannot_judge_makes_a_dead_letter_and_the_rest_goes_on() -> None:
+    storage = MemoryStorage()
+
     def judge(error: BaseException) -> bool:
         status: int = error.response.status  # type: ignore[attr-defined]  # other errors have none
         return status >= 500
@@ -205,8 +209,9 @@ async def test_a_broker_that_is_down_loses_nothing(storage: Storage) -> None:
     assert sorted(broker.ids) == ["a/1/act/1", "b/1/act/1"]
 
 
-async def test_a_broker_that_is_away_makes_no_dead_letters(storage: Storage) -> None:
+async def test_a_broker_that_is_away_makes_no_dead_letters() -> None:
     """However often it was asked, an event that is refused later on was tried once before."""
+    storage = MemoryStorage()
     await run(storage, "a", "b")
     broker = Broker()
     relay = EventRelay(storage, publisher=broker, retry=Retry(attempts=2, delay=0))
@@ -221,7 +226,28 @@ async def test_a_broker_that_is_away_makes_no_dead_letters(storage: Storage) -> 
     assert broker.ids == ["b/1/act/1"]
 
 
-async def test_a_broker_that_is_away_is_not_asked_for_each_message(storage: Storage) -> None:
+class Forgetful(Publisher):
+    async def publish(self, messages: Sequence[Message], /) -> None:  # type: ignore[override]  # what it forgets
+        """Send them, and say nothing of them."""
+
+
+class Blocking(Publisher):
+    def publish(self, messages: Sequence[Message], /) -> list[None]:  # type: ignore[override]  # it is not `async`
+        return [None] * len(messages)
+
+
+@pytest.mark.parametrize("publisher", [Forgetful(), Blocking()], ids=["forgetful", "blocking"])
+async def test_a_publisher_that_does_not_answer_for_each_message_is_told_to(
+    publisher: Publisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = MemoryStorage()
+    await run(storage, "a")
+    await EventRelay(storage, publisher=publisher).deliver_due()
+    assert "return a list with None, or an error, for each message" in caplog.text
+
+
+async def test_a_broker_that_is_away_is_not_asked_for_each_message() -> None:
+    storage = MemoryStorage()
     await run(storage, *"abcdefghijklmnop")
     broker = Broker()
     broker.down = ConnectionError("nobody there")
@@ -229,7 +255,9 @@ async def test_a_broker_that_is_away_is_not_asked_for_each_message(storage: Stor
     assert [len(batch) for batch in broker.asked] == [16, 8, 8, 4, 4, 4, 4]
 
 
-async def test_delivering_what_is_due_ends_though_each_event_brings_another(storage: Storage) -> None:
+async def test_delivering_what_is_due_ends_though_each_event_brings_another() -> None:
+    storage = MemoryStorage()
+
     class Endless(Broker):
         async def publish(self, messages: Sequence[Message], /) -> Sequence[Exception | None]:
             await run(storage, f"{messages[0].saga_id}+")
@@ -239,7 +267,8 @@ async def test_delivering_what_is_due_ends_though_each_event_brings_another(stor
     assert await EventRelay(storage, publisher=Endless(), retry=Retry(attempts=3)).deliver_due() == 3
 
 
-async def test_new_events_do_not_hurry_a_broker_that_is_away(storage: Storage) -> None:
+async def test_new_events_do_not_hurry_a_broker_that_is_away() -> None:
+    storage = MemoryStorage()
     broker = Broker()
     broker.down = ConnectionError("nobody there")
     async with running(EventRelay(storage, publisher=broker, poll=1000)):
@@ -252,7 +281,8 @@ async def test_new_events_do_not_hurry_a_broker_that_is_away(storage: Storage) -
         assert not broker.was_asked.is_set()
 
 
-async def test_a_broker_that_was_away_is_given_one_event_then_two_then_more(storage: Storage) -> None:
+async def test_a_broker_that_was_away_is_given_one_event_then_two_then_more() -> None:
+    storage = MemoryStorage()
     await run(storage, *"abcdefg")
     broker = Broker()
     broker.down = ConnectionError("nobody there")
@@ -276,7 +306,8 @@ class Touchy(Broker):
         return await super().publish(messages)
 
 
-async def test_a_message_that_the_publisher_raises_for_fails_alone(storage: Storage) -> None:
+async def test_a_message_that_the_publisher_raises_for_fails_alone() -> None:
+    storage = MemoryStorage()
     await run(storage, *"abcdefg")
     broker = Touchy("c/1/act/1", "f/1/act/1")
     relay = EventRelay(storage, publisher=broker, retry=Retry(attempts=1))
@@ -287,8 +318,9 @@ async def test_a_message_that_the_publisher_raises_for_fails_alone(storage: Stor
     assert [letter.error for letter in dead] == ["KeyError: 'no subject for it'"] * 2
 
 
-async def test_what_is_refused_unasked_does_not_say_that_the_broker_is_there(storage: Storage) -> None:
+async def test_what_is_refused_unasked_does_not_say_that_the_broker_is_there() -> None:
     """A publisher knows some refusals by itself: one of them must not put the blame for an outage on the others."""
+    storage = MemoryStorage()
 
     class Away(Broker):
         async def publish(self, messages: Sequence[Message], /) -> Sequence[Exception | None]:
@@ -410,7 +442,8 @@ class NoteInThread(EventHandler[Paid]):
         self.ledger.done.append(("thread", event.number, current_message().id))
 
 
-async def test_each_handler_of_a_type_gets_the_event_made_by_the_container(storage: Storage) -> None:
+async def test_each_handler_of_a_type_gets_the_event_made_by_the_container() -> None:
+    storage = MemoryStorage()
     ledger = Ledger()
     functions: list[Paid] = []
     events = EventMap(publish=False).bind(Paid, Note, NoteInThread, functions.append)
@@ -421,7 +454,20 @@ async def test_each_handler_of_a_type_gets_the_event_made_by_the_container(stora
     assert functions == [Paid(1)]
 
 
-async def test_a_scope_is_open_for_one_event_and_then_closed(storage: Storage) -> None:
+async def test_what_a_handler_returns_unawaited_is_awaited_before_its_event_counts_as_handled() -> None:
+    class Unawaited(Note):
+        async def handle(self, event: Paid) -> None:
+            return super().handle(event)  # type: ignore[return-value]  # the forgotten `await`
+
+    storage, ledger = MemoryStorage(), Ledger()
+    events = EventMap(publish=False).bind(Paid, Unawaited)
+    await run(storage, "a", events=events)
+    await EventRelay(storage, events=events, container={Ledger: lambda: ledger}).deliver_due()
+    assert ledger.done == [("note", 1, "a/1/act/1")]
+
+
+async def test_a_scope_is_open_for_one_event_and_then_closed() -> None:
+    storage = MemoryStorage()
     ledger = Ledger()
 
     class Container:
@@ -440,8 +486,9 @@ async def test_a_scope_is_open_for_one_event_and_then_closed(storage: Storage) -
 
 
 @pytest.mark.parametrize("stopped_by", ["its time limit", "the relay"])
-async def test_a_scope_is_closed_although_its_handler_was_stopped(storage: Storage, stopped_by: str) -> None:
+async def test_a_scope_is_closed_although_its_handler_was_stopped(stopped_by: str) -> None:
     """Closing may wait, as that of a connection does."""
+    storage = MemoryStorage()
     ledger, began = Ledger(), anyio.Event()
 
     class Hangs(EventHandler[Paid]):
@@ -455,7 +502,7 @@ async def test_a_scope_is_closed_although_its_handler_was_stopped(storage: Stora
             try:
                 yield self
             finally:
-                await anyio.lowlevel.checkpoint()  # noqa: ASYNC102 - that the relay shields it is tested here
+                await anyio.lowlevel.checkpoint()
                 ledger.closed += 1
 
         async def get(self, wanted: type, /) -> object:
@@ -473,7 +520,8 @@ async def test_a_scope_is_closed_although_its_handler_was_stopped(storage: Stora
     assert ledger.closed == 1
 
 
-async def test_a_handler_that_fails_gets_its_event_again_and_no_other_handler_does(storage: Storage) -> None:
+async def test_a_handler_that_fails_gets_its_event_again_and_no_other_handler_does() -> None:
+    storage = MemoryStorage()
     done: list[str] = []
 
     def flaky(_: Paid) -> None:
@@ -492,7 +540,9 @@ async def test_a_handler_that_fails_gets_its_event_again_and_no_other_handler_do
     assert await relay.dead_letters() == []
 
 
-async def test_a_handler_that_hangs_is_stopped_and_counts_as_failed(storage: Storage) -> None:
+async def test_a_handler_that_hangs_is_stopped_and_counts_as_failed() -> None:
+    storage = MemoryStorage()
+
     async def hangs(_: Paid) -> None:
         await anyio.sleep_forever()
 
@@ -531,9 +581,9 @@ async def test_so_many_handlers_run_at_once_as_the_limit_says(limit: int, *, con
     assert seen == most
 
 
-async def test_what_a_handler_says_of_a_secret_is_blotted_out(
-    storage: Storage, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_what_a_handler_says_of_a_secret_is_blotted_out(caplog: pytest.LogCaptureFixture) -> None:
+    storage = MemoryStorage()
+
     def fails(event: Charged) -> None:
         raise RuntimeError(f"{event.card} was refused")
 
@@ -546,7 +596,8 @@ async def test_what_a_handler_says_of_a_secret_is_blotted_out(
     assert "4711" not in caplog.text
 
 
-async def test_an_event_of_a_name_that_is_bound_no_more_is_a_dead_letter_that_says_so(storage: Storage) -> None:
+async def test_an_event_of_a_name_that_is_bound_no_more_is_a_dead_letter_that_says_so() -> None:
+    storage = MemoryStorage()
     await run(storage, "a", events=EventMap(publish=False).bind(Paid, Note, name="old"))
     relay = EventRelay(storage, events=EventMap().bind(Paid, Note, name="new"), retry=Retry(attempts=1))
     await relay.deliver_due()
@@ -635,7 +686,8 @@ async def test_a_relay_that_drains_ends_what_is_under_way_and_takes_up_nothing_m
     assert (await relay.lag()).waiting == 1
 
 
-async def test_a_relay_may_run_twice_and_all_of_it_drains(storage: Storage) -> None:
+async def test_a_relay_may_run_twice_and_all_of_it_drains() -> None:
+    storage = MemoryStorage()
     relay = EventRelay(storage, publisher=Broker())
     with anyio.fail_after(10):
         async with anyio.create_task_group() as group:

@@ -119,10 +119,10 @@ class Handling:
 
     async def _invoke(self, function: Any, event: Any) -> None:
         if inspect.iscoroutinefunction(function):
-            await function(event)
-            return
-        result = await in_thread(function, event, limiter=self.threads)
-        if inspect.isawaitable(result):
+            result = await function(event)
+        else:
+            result = await in_thread(function, event, limiter=self.threads)
+        if inspect.isawaitable(result):  # a forgotten `await`, too: what was called has not begun
             await result
 
     def _binding(self, message: Message) -> Binding:

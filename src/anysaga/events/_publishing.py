@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from anyio import current_time, fail_after
 from attrs import define
 
 from anysaga._cancellations import asks_to_end, refusing_strays
+from anysaga._errors import InvalidArgument
 from anysaga._outbox import Delivery, Publisher
 from anysaga._snapshot import error_in_words
 
@@ -16,6 +17,8 @@ from ._lane import DestinationAway, Failure, Results
 
 BROKER_TIME = 20.0
 """Seconds that a publisher may take."""
+
+_EXPECTED = "have its `publish` be `async def`, and return a list with None, or an error, for each message"
 
 _SILENT_TRIES = 7
 """A batch, its halves, and their halves: if nothing is known of any of them, it is not for one of their messages."""
@@ -58,7 +61,7 @@ class Publishing:
         """Enter what the publisher answers. Returns why it raised, if it did."""
         try:
             with refusing_strays("the publisher"), fail_after(BROKER_TIME):
-                answers = await self.publisher.publish([delivery.message for delivery in deliveries])
+                answers = await self._answers(deliveries)
             said = [None if answer is None else Failure(answer, error_in_words(answer)) for answer in answers]
             results.update(list(zip(deliveries, said, strict=True)))
         except BaseException as error:  # noqa: ASYNC103 - it says that nothing is known of any of them
@@ -66,3 +69,10 @@ class Publishing:
                 raise
             return Failure(error, error_in_words(error))  # noqa: ASYNC104 - as above
         return None
+
+    async def _answers(self, deliveries: Sequence[Delivery]) -> Sequence[Exception | None]:
+        publishing: object = self.publisher.publish([delivery.message for delivery in deliveries])
+        answers = await publishing if isinstance(publishing, Awaitable) else None
+        if not isinstance(answers, Sequence) or len(answers) != len(deliveries):
+            raise InvalidArgument("publisher", self.publisher, _EXPECTED)
+        return answers

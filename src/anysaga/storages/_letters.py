@@ -41,12 +41,14 @@ class _Letter:
 class Letters:
     """All that is on its way. Every method is called by whoever holds the shelf's lock.
 
-    Letters of one saga to one destination lie in the order of their positions.
+    Letters of one saga to one destination lie in the order of their positions. The first of them, if it is to be sent,
+    is in the heap of its destination, with the moment when it is due; what else lies there is passed over.
     """
 
     watchers: Watchers = field(factory=Watchers)
     _news: bool = False
     _rows: dict[str, dict[str, list[_Letter]]] = field(factory=dict[str, "dict[str, list[_Letter]]"])
+    _due: dict[str, list[tuple[int, str, int]]] = field(factory=dict[str, "list[tuple[int, str, int]]"])
 
     def enter(self, write: Write, now: int) -> None:
         """Keep the events of a write; at the end of their saga let go those that were held, or drop them."""
@@ -55,6 +57,7 @@ class Letters:
             for destination in event.destinations:
                 letter = _Letter(_message(event, write.saga_id, now), destination, position, now, event.held)
                 self._rows.setdefault(destination, {}).setdefault(write.saga_id, []).append(letter)
+                self._schedule([letter])
         if write.frees_held:
             self._end_waiting(write, now)
 
@@ -66,14 +69,19 @@ class Letters:
 
     def lease(self, destination: str, limit: int, span: int, now: int) -> list[Delivery]:
         """Take the first letter of each saga that is due, the longest due first."""
-        heads = (_head(letters) for letters in self._rows.get(destination, {}).values())
-        due = (head for head in heads if head is not None and not head.dead and head.due_at <= now)
-        taken = heapq.nsmallest(limit, due, key=lambda letter: (letter.due_at, letter.key))
-        for letter in taken:
-            letter.due_at = now + span
-            letter.attempts += 1
-            letter.lease += 1
-        return [letter.delivery() for letter in taken]
+        due, taken = self._due.get(destination, []), dict[str, _Letter]()
+        while due and due[0][0] <= now and len(taken) < limit:
+            moment, saga_id, position = heapq.heappop(due)
+            head = _head(self._rows[destination].get(saga_id, ()))
+            if head is None or head.dead or (head.due_at, head.position) != (moment, position) or saga_id in taken:
+                continue
+            head.due_at = now + span
+            head.attempts += 1
+            head.lease += 1
+            taken[saga_id] = head
+        for letter in taken.values():  # not before, or a lease of no time would be taken again
+            self._schedule([letter])
+        return [letter.delivery() for letter in taken.values()]
 
     def settle(self, settlements: Iterable[Settlement], now: int) -> None:
         """Forget what is delivered, and say of the rest when it is due again, or that it is dead."""
@@ -88,6 +96,7 @@ class Letters:
             letter.attempts -= not each.counts
             letter.dead = each.wait is None
             letter.due_at = now + microseconds(each.wait or 0.0)
+            self._schedule([letter])
 
     def dead(self, limit: int, after: Delivery | None) -> list[Delivery]:
         """List dead letters by saga and destination."""
@@ -101,6 +110,7 @@ class Letters:
         if letter is None or not letter.dead:
             return False
         letter.dead, letter.attempts, letter.due_at = False, 0, now
+        self._schedule([letter])
         return True
 
     def skip(self, delivery: Delivery) -> bool:
@@ -127,6 +137,7 @@ class Letters:
             for letter in [each for each in by_saga.get(write.saga_id, ()) if each.held]:
                 if write.state is SagaState.COMPLETED:
                     letter.held, letter.due_at = False, now
+                    self._schedule([letter])
                 else:
                     self._remove(letter)
 
@@ -141,8 +152,16 @@ class Letters:
         by_saga = self._rows[letter.destination]
         saga_id = letter.message.saga_id
         by_saga[saga_id].remove(letter)
+        self._schedule(by_saga[saga_id])
         if not by_saga[saga_id]:
             del by_saga[saga_id]
+
+    def _schedule(self, letters: Iterable[_Letter]) -> None:
+        """Enter the first of a saga's letters, if there is one to be sent, where `lease` looks for it."""
+        head = _head(letters)
+        if head is not None and not head.dead:
+            due = self._due.setdefault(head.destination, [])
+            heapq.heappush(due, (head.due_at, head.message.saga_id, head.position))
 
 
 def _head(letters: Iterable[_Letter]) -> _Letter | None:

@@ -98,6 +98,13 @@ async def test_settings_that_cannot_work_are_named_and_not_shown() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_options_that_aiokafka_does_not_have_are_named_and_not_shown() -> None:
+    """As long as they came up with the connection, they were taken for a broker that is away."""
+    with pytest.raises(InvalidArgument, match="sasl_plain") as caught:
+        AioKafkaPublisher("localhost", "orders", sasl_plain="hunter2")
+    assert "hunter2" not in str(caught.value)
+
+
 async def test_why_a_broker_is_silent_is_told(by_librdkafka: Kafka) -> None:
     """Librdkafka tries until the time is over; the error says what it met."""
     by_librdkafka.proxy.down()

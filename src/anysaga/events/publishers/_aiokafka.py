@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from inspect import signature
 from typing import Any
 
 from attrs import define
 
-from anysaga._errors import MissingPackage
+from anysaga._errors import InvalidArgument, MissingPackage
 from anysaga.abc import Message
 from anysaga.events.publishers._hosted import HostedPublisher
 from anysaga.events.publishers._kafka_records import headers, key, label, servers
-from anysaga.events.publishers._parcels import Parcel, Said
+from anysaga.events.publishers._parcels import Parcel, Said, reason
 
 try:
     from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
@@ -68,6 +69,10 @@ class AioKafkaPublisher(HostedPublisher[_Line]):
         **options: Any,
     ) -> None:
         brokers = servers(bootstrap_servers)
+        try:
+            signature(AIOKafkaProducer).bind(**options)
+        except TypeError as error:
+            raise InvalidArgument("options", sorted(options), reason(error)) from error
         super().__init__(label(brokers), topic, timeout)
         self._options = {
             "bootstrap_servers": brokers,
