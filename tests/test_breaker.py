@@ -40,6 +40,12 @@ from anysaga.abc import CircuitRecord, CircuitStore, Storage
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+def storage() -> MemoryStorage:
+    """No law here depends on how a store keeps its sagas."""
+    return MemoryStorage()
+
+
 class Seconds:
     """A clock that goes when it is told to."""
 
@@ -199,7 +205,7 @@ async def test_by_itself_entered_in_one_task_and_left_in_another(clock: Seconds)
     await breaker.open()
     clock.now += 60
     stack, states = AsyncExitStack(), list[CircuitState]()
-    async with anyio.create_task_group() as tasks:  # noqa: ASYNC112 - a task of its own is the point
+    async with anyio.create_task_group() as tasks:
         tasks.start_soon(stack.enter_async_context, breaker)
     states.append(breaker.state)
     await stack.aclose()

@@ -65,6 +65,15 @@ def test_the_permit_of_a_dead_holder_runs_out() -> None:
     assert circuit.trial == "b"
 
 
+def test_a_clock_that_is_set_back_by_hours_holds_nobody_up_for_hours() -> None:
+    circuit = opened(Circuit(), 1000)
+    assert ask(circuit, "a", 999, LIMITS)[0] is None
+    admission, circuit = ask(circuit, "a", 0, LIMITS)
+    assert admission is not None
+    assert ask(circuit, "b", -1, LIMITS)[0] is None
+    assert ask(circuit, "b", -1000, LIMITS)[0] is not None
+
+
 def test_who_lost_the_permit_has_no_say() -> None:
     first, circuit = ask(opened(Circuit(), 0), "a", 100, LIMITS)
     assert first is not None

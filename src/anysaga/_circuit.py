@@ -72,10 +72,13 @@ class Admission:
 
 
 def ask(circuit: Circuit, holder: str, now: int, limits: Limits) -> tuple[Admission | None, Circuit]:
-    """Whether a call is let through, and the circuit after that."""
+    """Whether a call is let through, and the circuit after that.
+
+    A time that is left which no circuit ever has says that the clock was set back: then it is over.
+    """
     if circuit.state is CircuitState.CLOSED:
         return Admission(holder, circuit.turn), circuit
-    if now < free_at(circuit, limits):
+    if 0 < free_at(circuit, limits) - now <= limits.reset_timeout + limits.trial_timeout:
         return None, circuit
     tried = evolve(circuit, state=CircuitState.HALF_OPEN, trial=holder, trial_until=now + limits.trial_timeout)
     return Admission(holder, circuit.turn), tried

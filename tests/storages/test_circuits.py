@@ -14,6 +14,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+import sqlalchemy as sa
 from circuit_child import CALLS, call
 
 from anysaga import CircuitBreaker, CircuitOpen, CircuitState, MemoryStorage, SQLAlchemyStorage
@@ -62,6 +63,23 @@ async def test_who_comes_with_another_version_changes_nothing(twins: Twins, befo
     assert not await there.save_circuit("bank", "late", before=before)
     record = await here.load_circuit("bank")
     assert (record.version, record.text) == (2, "two")
+
+
+async def test_who_enters_a_circuit_that_somebody_has_entered_meanwhile_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a server, where neither sees the other's before both are entered."""
+    async with SQLAlchemyStorage(tmp_path / "s.db") as storage:
+        circuits = storage._core.circuits
+
+        def blindly(connection: sa.Connection, name: str, text: str, before: int, now: int) -> bool:
+            connection.execute(circuits._insert, {"name": name, "version": 1, "text": text, "updated_at": now})
+            return True
+
+        monkeypatch.setattr(circuits, "save", blindly)
+        assert await storage.save_circuit("bank", "one", before=0)
+        assert not await storage.save_circuit("bank", "late", before=0)
+        assert (await storage.load_circuit("bank")).text == "one"
 
 
 async def test_of_those_who_write_at_once_one_succeeds(twins: Twins) -> None:
