@@ -92,7 +92,7 @@ async def test_a_storage_that_nobody_uses_any_more_lets_go_of_its_connections(tm
     with anyio.fail_after(60):
         while core() is not None:  # its threads let go of it some time after they have answered
             await anyio.to_thread.run_sync(gc.collect)
-        while writer._connection is not None:  # noqa: ASYNC110 - nothing tells of it
+        while writer._connection is not None:
             await anyio.lowlevel.checkpoint()
 
 

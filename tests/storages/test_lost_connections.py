@@ -110,11 +110,12 @@ async def test_connections_killed_while_idle_are_replaced_unseen(server: Server,
     assert storage._core.renew(storage._lease.owner)
 
 
+@pytest.mark.parametrize("said", [rb"ISOLATION LEVEL", rb"lock_(wait_)?timeout"])
 async def test_a_connection_that_breaks_while_it_is_set_up_is_told_and_logs_nothing(
-    server: Server, tables: None, proxy: TcpProxy, caplog: pytest.LogCaptureFixture
+    server: Server, tables: None, proxy: TcpProxy, caplog: pytest.LogCaptureFixture, said: bytes
 ) -> None:
     storage = _store(server, proxy)
-    proxy.cut_at(re.compile(rb"lock_(wait_)?timeout"))
+    proxy.cut_at(re.compile(said))
     with pytest.raises(StorageUnavailable):
         await storage.open()
     assert caplog.messages == []
@@ -315,6 +316,26 @@ async def _until_recorded(storage: SQLAlchemyStorage, what: Write) -> None:
         except StorageUnavailable:
             continue
         return
+
+
+async def test_a_server_that_can_ends_the_transactions_of_clients_that_vanished(
+    server: Server, storage: SQLAlchemyStorage
+) -> None:
+    """In the middle of a message, too, where they are not idle; but not a migration, which may take its time."""
+    if server.engine.dialect.name != "postgresql":
+        pytest.skip("its messages have no parts")
+    core, query = storage._core, "SELECT setting FROM pg_settings WHERE name = 'transaction_timeout'"
+
+    def longest(connection: sa.Connection) -> tuple[Any, Any]:
+        longest = connection.exec_driver_sql(query).scalar()
+        with core.database.alone(connection):
+            return longest, connection.exec_driver_sql(query).scalar()
+
+    usual, migrating = await anyio.to_thread.run_sync(core.writer.run, longest)
+    if usual is None:
+        pytest.skip("PostgreSQL has this limit from version 17 on")
+    assert LEASE * 500 < int(usual) < LEASE * 1000
+    assert migrating == "0"
 
 
 async def test_a_server_that_accepts_and_says_nothing_is_told_in_time(

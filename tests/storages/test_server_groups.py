@@ -31,6 +31,7 @@ from anysaga._limits import MAX_CONTEXT_BYTES
 from anysaga._records import Claim, EntryKind
 from anysaga.storages import SQLAlchemyStorage
 from anysaga.storages.sql._at_once import AtOnce, Written
+from anysaga.storages.sql._server import driver_of
 from anysaga.testing._storage._harness import created, entry, new_saga, write
 
 __all__ = [
@@ -113,6 +114,17 @@ async def test_a_batch_may_be_larger_than_what_mysql_takes_at_once(server_of: Ca
         writes = [write(claim, entry(2, EntryKind.DONE, context=large)) for claim in claims if isinstance(claim, Claim)]
         moments = await together(storage, *(partial(storage.record, each) for each in writes))
         assert {type(moment) for moment in moments} == {int}
+
+
+def test_a_statement_of_mysql_may_take_longer_than_connecting(server_of: Callable[[str], Server]) -> None:
+    """PyMySQL has one limit for both; it would break whoever waits for a lock, or brings large tables forward."""
+    core = server_of("pymysql").twin()._core
+    core.open()
+    try:
+        driver = core.writer.run(driver_of)
+    finally:
+        core.close()
+    assert (driver._read_timeout, driver._write_timeout) == (None, None)
 
 
 async def test_after_a_while_a_batch_is_no_single_statement(

@@ -109,7 +109,7 @@ def test_an_engine_of_another_loop_is_refused() -> None:
 @pytest.mark.parametrize("given", [None, sessionmaker(), b"orders.db", 5], ids=lambda one: type(one).__name__)
 def test_what_is_no_address_is_refused_with_what_is(given: object) -> None:
     """Such as the session factory that other libraries want."""
-    words = f"{type(given).__name__} is none: give a URL, the path of a SQLite file, or an Engine"
+    words = f"{type(given).__name__} is no address: give a URL, the path of a SQLite file, or an Engine"
     with pytest.raises(StorageRefused, match=words):
         SQLAlchemyStorage(given)  # type: ignore[arg-type]  # what is refused
 

@@ -64,7 +64,7 @@ def _url_of(address: object) -> sa.URL:
     if isinstance(address, sa.URL):
         return address
     if not isinstance(address, str | os.PathLike):
-        problem = f"{type(address).__name__} is none: give a URL, the path of a SQLite file, or an Engine"
+        problem = f"{type(address).__name__} is no address: give a URL, the path of a SQLite file, or an Engine"
         raise StorageRefused("at the given address", problem)
     text = os.fspath(address)
     if isinstance(address, os.PathLike) or "://" not in text:

@@ -100,6 +100,7 @@ class PostgreSQLDatabase(ServerDatabase):
 
     @contextmanager
     def alone(self, connection: sa.Connection) -> Iterator[None]:
+        connection.exec_driver_sql(_longest(0, local=True))
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
         yield
 
@@ -155,6 +156,8 @@ class PostgreSQLDatabase(ServerDatabase):
             f"SET lock_timeout = {max(round(self.patience * 1000), 1)}",
             "SET default_transaction_isolation = 'read committed'",  # for `single`
             f"SET idle_in_transaction_session_timeout = {max(round(self.idle * 1000), 1)}",
+            # To the server nobody is idle who vanished between two parts of a message, as asyncpg's first ones have.
+            _longest(max(4 * self.idle, 2.0)),
             # Plans are kept: those made for an empty table would read it from end to end when it is full.
             *(f"SET enable_{way} = off" for way in ("seqscan", "hashjoin", "mergejoin")),
             "SET jit = off",  # a fifth of a second for each plan that seems dear, as many do with those settings
@@ -191,3 +194,9 @@ class PostgreSQLDatabase(ServerDatabase):
         if self._engine.dialect.is_async:
             return not driver.driver_connection.is_closed()
         return not driver.closed
+
+
+def _longest(seconds: float, *, local: bool = False) -> str:
+    """Have the server end transactions that take longer, if it is one that can: PostgreSQL 17 and later."""
+    value = f"set_config(name, '{round(seconds * 1000)}', {local})"
+    return f"SELECT {value} FROM pg_settings WHERE name = 'transaction_timeout'"  # noqa: S608 - a number and a flag

@@ -113,6 +113,7 @@ class ServerDatabase(Database):
         # Without SQLAlchemy: it would roll back before, and complain in its log if the connection is broken.
         driver = None if connection.invalidated else driver_of(connection)
         if driver is not None:
+            connection.detach()
             with suppress(SQLAlchemyError, *self._driver_errors):
                 driver.close()
         connection.invalidate()
