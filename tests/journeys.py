@@ -188,6 +188,12 @@ async def errors_of(storage: Storage, saga_id: str, kind: EntryKind) -> list[str
     return [entry.error or "" for entry in (await storage.load(saga_id)).entries if entry.kind is kind]
 
 
+class WaitingStorage(MemoryStorage):
+    """One that is waited for, as those on a disk are: so each call has a scope of its own."""
+
+    waits = True
+
+
 class WatchedStorage(MemoryStorage):
     """Keeps, beside the sagas, what each commit was made of: the kinds of its entries.
 
@@ -198,7 +204,7 @@ class WatchedStorage(MemoryStorage):
         super().__init__()
         self.commits: list[list[str]] = []
         self.waits_stored: list[float] = []
-        self.fails: list[Exception] = []
+        self.fails: list[BaseException] = []
         self.loses_answers: list[Exception] = []
         self.sent: list[Write] = []
 

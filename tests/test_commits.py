@@ -54,6 +54,24 @@ async def test_the_intent_of_a_pivot_has_a_commit_of_its_own(did: list[str]) -> 
     assert storage.commits == [["STARTED"], ["DONE"], ["STARTED"], ["DONE", "COMPLETED"]]
 
 
+async def test_giving_a_saga_back_costs_one_commit(tmp_path: Path, commits: list[str], did: list[str]) -> None:
+    async with SQLAlchemyStorage(tmp_path / "sagas.db") as storage:
+        async with saga_of(storage, Leg("a", did), Leg("b", did)).transaction(Journey()) as transaction:
+            await anext(transaction)
+            commits.clear()
+            await transaction.suspend()
+        assert len(commits) == 1
+
+
+async def test_a_pivot_is_not_intended_while_the_caller_looks_at_the_step_before_it(did: list[str]) -> None:
+    """If his process dies then, no person has to say what became of a pivot that was never called."""
+    storage = WatchedStorage()
+    async with saga_of(storage, Leg("a", did), Leg("b", did, pivot=True)).transaction(Journey()) as transaction:
+        await anext(transaction)
+        assert storage.commits == [["STARTED"], ["DONE"]]
+        await transaction.suspend()
+
+
 async def test_a_pivot_at_the_start_is_not_intended_before_the_saga_is_there(did: list[str]) -> None:
     storage = WatchedStorage()
     await saga_of(storage, Leg("a", did, pivot=True)).run(Journey())

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 import anyio
 import pytest
 from journeys import AT_ONCE, Journey, Leg, PlainLeg, WatchedStorage, fails, hangs, hangs_once, kinds_of, saga_of
 
-from anysaga import MemoryStorage, SagaState, _threads, current_step, recover_saga
+from anysaga import MemoryStorage, SagaState, _driver, _threads, current_step, recover_saga
 from anysaga._crossing_threads import LoopLimiter
-from anysaga.abc import Storage
+from anysaga.abc import Storage, Write
 
 pytestmark = pytest.mark.anyio
+
+
+class Suspended:
+    """Waits for nothing, and for ever."""
+
+    def __await__(self) -> Generator[None]:
+        yield
+
 
 Cancelled = Callable[[anyio.Event, Callable[[], Awaitable[Any]]], Awaitable[None]]
 
@@ -275,6 +283,38 @@ async def test_if_going_back_cannot_be_written_nothing_is_undone(did: list[str])
                 await saga.run(Journey(), saga_id="j")
     assert did == ["act a", "act b"]
     assert (await recover_saga(saga_of(storage, Leg("a", did), Leg("b", did)), "j")).state.is_end
+
+
+async def test_a_saga_whose_coroutine_is_closed_undoes_nothing_and_is_given_back(
+    did: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a loop is which ended before it: nobody can wait any more."""
+    monkeypatch.setattr(_driver, "TURNS", 10**9)
+    storage = MemoryStorage()
+    running: Any = saga_of(storage, Leg("a", did, act=lambda _: Suspended())).run(Journey(), saga_id="j")
+    running.send(None)
+    running.close()
+    assert did == ["act a"]
+    assert (await storage.load("j")).summary.owner is None
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_write_that_hangs_ends_with_the_second_native_cancellation(did: list[str]) -> None:
+    writes: list[Write] = []
+
+    class Hanging(MemoryStorage):
+        async def record(self, write: Write) -> int:
+            writes.append(write)
+            await anyio.sleep_forever()
+            return 0
+
+    task = asyncio.ensure_future(saga_of(Hanging(), Leg("a", did)).run(Journey()))
+    for _ in range(2):
+        await anyio.wait_all_tasks_blocked()
+        task.cancel()
+    await anyio.wait_all_tasks_blocked()
+    assert task.cancelled()
+    assert (len(writes), did) == (2, ["act a"])
 
 
 async def test_one_cancelled_saga_of_a_task_group_is_undone_for_its_siblings_failure(

@@ -32,6 +32,12 @@ from anysaga.storages._clock import ManualClock
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+def storage() -> MemoryStorage:
+    """No law here depends on how a store keeps its sagas."""
+    return MemoryStorage()
+
+
 def answers(outcome: Any) -> Any:
     """An answer of a probe."""
     return lambda: outcome

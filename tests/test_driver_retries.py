@@ -6,7 +6,6 @@ import gc
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import anyio
 import pytest
@@ -41,10 +40,17 @@ from anysaga.storages._clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture
+def storage() -> MemoryStorage:
+    """No law here depends on how a store keeps its sagas."""
+    return MemoryStorage()
+
+
 Node = Leg | PlainLeg | Fallback
 
 
-@pytest.mark.parametrize("attempts", [1, 2, 5])
+@pytest.mark.parametrize("attempts", [1, 5])
 async def test_an_act_is_called_at_most_as_often_as_its_retry_says(
     storage: Storage, did: list[str], attempts: int
 ) -> None:
@@ -70,17 +76,6 @@ async def test_an_act_can_see_that_an_earlier_attempt_is_in_doubt(storage: Stora
 
     await saga_of(storage, Leg("a", did, act=act, retry=AT_ONCE)).run(Journey())
     assert outcomes == [None, None, Outcome.UNKNOWN]
-
-
-async def test_without_a_retry_an_act_is_called_once(storage: Storage, did: list[str]) -> None:
-    with pytest.raises(OSError):  # noqa: PT011 - it has no text
-        await saga_of(storage, Leg("a", did, act=raises(OSError()))).run(Journey())
-    assert did == ["act a", "undo a"]
-
-
-async def test_a_clean_failure_is_retried_as_well(storage: Storage, did: list[str]) -> None:
-    result = await saga_of(storage, Leg("a", did, act=fails(1, NotDone()), retry=AT_ONCE)).run(Journey())
-    assert result.state is SagaState.COMPLETED
 
 
 class Watched(Exception):
@@ -163,11 +158,8 @@ async def test_the_error_of_a_saga_that_went_back_is_its_caller_s_alone(
         gc.enable()
 
 
-@pytest.mark.parametrize(
-    "on", [OSError, (ValueError, OSError), lambda error: isinstance(error, OSError)], ids=["type", "tuple", "function"]
-)
-async def test_only_the_errors_that_the_retry_names_are_retried(storage: Storage, did: list[str], on: Any) -> None:
-    retry = Retry(attempts=3, delay=0, on=on)
+async def test_only_the_errors_that_the_retry_names_are_retried(storage: Storage, did: list[str]) -> None:
+    retry = Retry(attempts=3, delay=0, on=OSError)
     await saga_of(storage, Leg("a", did, act=fails(1, ConnectionError()), retry=retry)).run(Journey())
     assert did == ["act a", "act a"]
     did.clear()
@@ -252,7 +244,7 @@ async def test_a_wait_goes_on_where_it_was_after_a_crash(did: list[str]) -> None
 async def _logged(storage: Storage, line: str) -> None:
     """Wait until the log has this line."""
     with anyio.fail_after(10):
-        while not await storage.find() or line not in await kinds_of(storage, "j"):  # noqa: ASYNC110 - nothing tells of it
+        while not await storage.find() or line not in await kinds_of(storage, "j"):
             await anyio.lowlevel.checkpoint()
 
 

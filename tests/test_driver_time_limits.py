@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import anyio
 import pytest
 from journeys import AT_ONCE, Journey, Leg, PlainLeg, fails, hangs, hangs_once, kinds_of, raises, saga_of
 
-from anysaga import Fallback, MemoryStorage, SagaParked, SagaState, SagaTimeout, StepTimeout, _threads, recover_saga
+from anysaga import (
+    Fallback,
+    MemoryStorage,
+    SagaParked,
+    SagaState,
+    SagaTimeout,
+    StepTimeout,
+    _lane,
+    _threads,
+    recover_saga,
+)
 from anysaga._crossing_threads import LoopLimiter
 from anysaga.abc import EntryKind, Storage
 from anysaga.storages._clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture
+def storage() -> MemoryStorage:
+    """No law here depends on how a store keeps its sagas."""
+    return MemoryStorage()
+
+
 SOON = 0.3
 """Seconds that a test waits for, and that a busy machine does not take to get as far as the act."""
-
-SOON_WITH_DISK = 1.0
-"""As above, with a commit before that act."""
 
 
 async def test_a_step_over_its_limit_is_unknown_and_is_itself_undone_first(storage: Storage, did: list[str]) -> None:
@@ -60,11 +75,12 @@ async def test_a_pivot_over_its_limit_is_parked_and_never_undone(storage: Storag
 
 
 async def test_a_saga_over_its_limit_ends_the_act_and_is_undone(storage: Storage, did: list[str]) -> None:
-    saga = saga_of(storage, Leg("a", did), Leg("b", did, act=hangs(anyio.Event())), timeout=SOON_WITH_DISK)
+    saga = saga_of(storage, Leg("a", did), Leg("b", did, act=hangs(anyio.Event())), timeout=SOON)
     with pytest.raises(SagaTimeout) as caught:
         await saga.run(Journey(), saga_id="j")
-    assert (caught.value.saga_id, caught.value.seconds) == ("j", SOON_WITH_DISK)
+    assert (caught.value.saga_id, caught.value.seconds) == ("j", SOON)
     assert did == ["act a", "act b", "undo b", "undo a"]
+    assert (await storage.load("j")).summary.state is SagaState.COMPENSATED
 
 
 async def test_the_limit_of_a_saga_is_not_stretched_by_the_retry_of_a_step(storage: Storage, did: list[str]) -> None:
@@ -78,6 +94,19 @@ async def test_the_wait_before_a_retry_ends_with_the_limit_of_the_saga(storage: 
     leg = Leg("a", did, act=raises(OSError()), retry=type(AT_ONCE)(attempts=3, delay=60.0))
     with anyio.fail_after(30), pytest.raises(SagaTimeout):
         await saga_of(storage, leg, timeout=SOON).run(Journey())
+    assert did == ["act a", "undo a"]
+
+
+async def test_a_step_whose_saga_ran_out_of_its_time_between_two_steps_is_not_called(
+    did: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though its intent is durable since the step before."""
+    saga = saga_of(MemoryStorage(), Leg("a", did), Leg("b", did), timeout=3600)
+    async with saga.transaction(Journey()) as transaction:
+        await anext(transaction)
+        monkeypatch.setattr(_lane, "current_time", lambda: math.inf)
+        with pytest.raises(SagaTimeout):
+            await anext(transaction)
     assert did == ["act a", "undo a"]
 
 
@@ -215,8 +244,8 @@ async def test_another_saga_over_its_limit_is_a_failure_of_the_step_that_ran_it(
 
 
 async def test_a_pivot_over_its_limit_is_no_saga_over_its_own(storage: Storage, did: list[str]) -> None:
-    pivot = Leg("b", did, act=hangs_once(anyio.Event()), pivot=True, timeout=2 * SOON_WITH_DISK, retry=AT_ONCE)
-    result = await saga_of(storage, Leg("a", did), pivot, timeout=SOON_WITH_DISK).run(Journey())
+    pivot = Leg("b", did, act=hangs_once(anyio.Event()), pivot=True, timeout=2 * SOON, retry=AT_ONCE)
+    result = await saga_of(storage, Leg("a", did), pivot, timeout=SOON).run(Journey())
     assert result.state is SagaState.COMPLETED
     assert did == ["act a", "act b", "act b"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from journeys import WatchedStorage
+from journeys import WatchedStorage, cancelled_once, kinds_of
 from trips import AT_ONCE, Book, Hotel, Trip, for_ever, raises, trip_of
 
 from anysaga import (
@@ -23,6 +23,12 @@ from anysaga import (
 from anysaga.abc import Storage
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def storage() -> MemoryStorage:
+    """No law here depends on how a store keeps its sagas."""
+    return MemoryStorage()
 
 
 async def test_a_primary_that_does_its_work_needs_no_fallback(storage: Storage, did: list[str]) -> None:
@@ -101,6 +107,37 @@ async def test_a_cancellation_never_falls_back(storage: Storage, did: list[str])
         group.cancel_scope.cancel()
     assert did == ["act a", "undo a"]
     assert (await storage.load("t")).summary.state is SagaState.COMPENSATED
+
+
+async def test_no_fallback_begins_if_the_saga_was_cancelled_while_its_primary_was_undone(did: list[str]) -> None:
+    """Nor in a branch of a Parallel."""
+    with anyio.CancelScope() as scope:
+
+        async def undo(trip: Trip) -> None:
+            scope.cancel()
+
+        primary = Book("a", did, act=raises(OSError()), undo=undo)
+        group = Parallel(Fallback(primary, Book("b", did)), Book("c", did))
+        await trip_of(MemoryStorage(), group).run(Trip())
+    assert "undo a" in did
+    assert "act b" not in did
+
+
+async def test_a_saga_goes_back_durably_before_an_undo_of_its_primary_that_was_cut_off_is_repeated(
+    did: list[str],
+) -> None:
+    storage, began, logs = MemoryStorage(), anyio.Event(), list[list[str]]()
+
+    async def undo(trip: Trip) -> None:
+        logs.append(await kinds_of(storage, "t"))
+        if not began.is_set():
+            began.set()
+            await anyio.sleep_forever()
+
+    saga = trip_of(storage, Fallback(Book("a", did, act=raises(OSError()), undo=undo), Book("b", did)), grace=0.2)
+    async with cancelled_once(began, lambda: saga.run(Trip(), saga_id="t")):
+        pass
+    assert ["BACK" in log for log in logs] == [False, True]
 
 
 async def test_what_cannot_be_stored_never_falls_back(storage: Storage, did: list[str]) -> None:
@@ -216,11 +253,11 @@ async def test_a_fallback_in_the_place_of_a_primary(storage: Storage, did: list[
 
 async def test_an_undo_of_the_primary_that_fails_parks_the_saga(storage: Storage, did: list[str]) -> None:
     """B2: the fallback acts only after a person resolved it."""
-    saga = trip_of(
-        storage, Fallback(Book("a", did, act=raises(OSError()), undo=raises(OSError("jammed"))), Book("b", did))
-    )
-    with pytest.raises(SagaParked, match="jammed"):
+    away = OSError("away")
+    saga = trip_of(storage, Fallback(Book("a", did, act=raises(away), undo=raises(OSError("jammed"))), Book("b", did)))
+    with pytest.raises(SagaParked, match="jammed") as caught:
         await saga.run(Trip(), saga_id="t")
+    assert caught.value.__cause__ is away
     assert did == ["act a", "undo a", "undo a", "undo a"]
     await resolve("t", "a", "not-done", storage=storage)
     result = await recover_saga(saga, "t")

@@ -133,15 +133,19 @@ async def test_a_checkpoint_is_durable_when_it_returns_and_seen_by_the_next_atte
     storage: Storage, did: list[str]
 ) -> None:
     logs: list[list[str]] = []
+    stops: list[list[str]] = []
     fail = fails(1, OSError())
 
     async def act(journey: Journey) -> None:
+        stops.append(list(journey.stops))
         await checkpoint()
         logs.append(await kinds_of(storage, "j"))
+        journey.stops.append("lost")
         await fail(journey)
 
     await saga_of(storage, Leg("a", did, act=act, retry=AT_ONCE)).run(Journey(), saga_id="j")
     assert logs[0] == ["STARTED 1", "CHECKPOINT 1"]
+    assert stops == [["a"], ["a", "a"]]
     assert (await storage.load("j")).entries[1].context == '{"stops":["a"],"card":"4111-1111-1111-1111"}'
 
 
@@ -359,7 +363,8 @@ async def test_attrs_classes_and_dataclasses_are_contexts_alike(storage: Storage
 
 
 @pytest.mark.parametrize("wrong", [17, {"stops": []}, Box(1.0)], ids=str)
-async def test_a_context_of_another_type_is_refused(storage: Storage, did: list[str], wrong: Any) -> None:
+async def test_a_context_of_another_type_is_refused(did: list[str], wrong: Any) -> None:
+    storage = MemoryStorage()
     with pytest.raises(NotStorable):
         await saga_of(storage, Leg("a", did)).run(wrong, saga_id="j")
     assert await storage.find() == []

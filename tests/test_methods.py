@@ -70,7 +70,7 @@ def plain_generator(self: object, order: Order) -> Iterator[None]:
     yield
 
 
-async def asynchronous_generator(self: object, order: Order) -> Any:  # noqa: ASYNC900 - what is refused
+async def asynchronous_generator(self: object, order: Order) -> Any:
     yield
 
 

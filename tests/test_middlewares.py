@@ -21,6 +21,8 @@ from journeys import (
     Leg,
     PlainLeg,
     ProbedLeg,
+    WaitingStorage,
+    WatchedStorage,
     cancelled_once,
     fails,
     hangs,
@@ -52,6 +54,7 @@ from anysaga import (
     SagaState,
     SagaWorker,
     StepCall,
+    StorageRefused,
     StrayCancellation,
     current_step,
     recover,
@@ -60,6 +63,13 @@ from anysaga import (
 from anysaga.abc import Storage
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=[MemoryStorage, WaitingStorage])
+def storage(request: pytest.FixtureRequest) -> MemoryStorage:
+    """Of all that a store is, only whether it is waited for counts here."""
+    made: MemoryStorage = request.param()
+    return made
 
 
 class Tells(Middleware):
@@ -187,6 +197,18 @@ async def test_they_stand_around_what_is_resumed(storage: Storage, did: list[str
     assert did[4:] == [")1 RUNNING", "1(saga", "1[act", "act b", "]1", ")1 COMPLETED"]
 
 
+async def test_the_end_of_a_stream_that_cannot_be_given_back_reaches_what_stands_around(did: list[str]) -> None:
+    storage = WatchedStorage()
+    sagas = SagaMap()
+    sagas.bind(Journey, saga_of(None, Leg("a", did), Leg("b", did)))
+    mediator = SagaMediator(sagas, storage=storage, middlewares=[Tells("1", did)])
+    with pytest.raises(StorageRefused):
+        async with mediator.stream(Journey()) as stream:
+            await anext(stream)
+            storage.fails.append(StorageRefused("its store", "it is full"))
+    assert did[-1] == ")1 StorageRefused"
+
+
 @pytest.mark.parametrize("entered", [True, False])
 async def test_those_of_a_mediator_are_outside_of_those_of_its_sagas(
     storage: Storage,
@@ -276,7 +298,7 @@ def test_what_is_no_middleware_is_refused(did: list[str]) -> None:
 
 
 class Yields(Middleware):
-    async def step(self, call: StepCall, call_next: NextStep) -> Any:  # noqa: ASYNC900 - that is the mistake
+    async def step(self, call: StepCall, call_next: NextStep) -> Any:
         yield await call_next()
 
 
@@ -443,7 +465,7 @@ async def test_a_step_that_is_cut_short_by_its_limit_is_unknown(storage: Storage
         try:
             return await call_next()
         except anyio.get_cancelled_exc_class():
-            raise NotDone from None  # noqa: ASYNC104 - that is what is tried
+            raise NotDone from None
 
     saga = saga_of(storage, Leg("a", did, act=hangs(anyio.Event()), timeout=0.01), middlewares=[Does(translate)])
     with pytest.raises(TimeoutError):
@@ -489,26 +511,38 @@ async def test_a_step_that_a_middleware_cuts_short_is_unknown(
     assert "UNKNOWN 1" in await kinds_of(storage, "j")
 
 
-async def test_a_thread_that_still_runs_parks_the_saga_whatever_a_middleware_says(
-    storage: Storage, did: list[str]
-) -> None:
+@pytest.mark.parametrize("way", ["returns", "raises", "passes"])
+async def test_a_thread_that_still_runs_parks_the_saga_whatever_a_middleware_says(did: list[str], way: str) -> None:
     scope, ends = anyio.CancelScope(), threading.Event()
 
     async def hush(call: StepCall, call_next: NextStep) -> Any:
         with scope:
             return await call_next()
+        if way == "raises":
+            raise OSError
         return "well"
 
     def work(journey: Journey) -> None:
-        anyio.from_thread.run_sync(scope.cancel)
+        if way != "passes":
+            anyio.from_thread.run_sync(scope.cancel)
         ends.wait()
 
-    saga = saga_of(storage, PlainLeg("a", did, act=work), middlewares=[Does(hush)], grace=0.01)
+    leg = PlainLeg("a", did, act=work, timeout=0.01 if way == "passes" else None)
+    saga = saga_of(MemoryStorage(), leg, middlewares=[Does(hush)], grace=0.01)
     try:
         with pytest.raises(SagaParked, match="thread is still running"):
             await saga.run(Journey(), saga_id="j")
     finally:
         ends.set()
+
+
+async def test_a_thread_that_returns_although_its_time_is_up_has_done_its_step(did: list[str]) -> None:
+    def work(journey: Journey) -> None:
+        while not current_step().cancelled:
+            time.sleep(0.001)
+
+    saga = saga_of(MemoryStorage(), PlainLeg("a", did, act=work, timeout=0.01), middlewares=[Does(on)])
+    assert (await saga.run(Journey())).state is SagaState.COMPLETED
 
 
 async def test_a_cancellation_passes_through_them_and_undoes(storage: Storage, did: list[str]) -> None:

@@ -11,6 +11,7 @@ from journeys import Journey, Leg, PlainLeg, raises, saga_of
 from anysaga import (
     Fallback,
     LoggingMiddleware,
+    MemoryStorage,
     Middleware,
     Parallel,
     Retry,
@@ -23,6 +24,12 @@ from anysaga._notes import add_note
 from anysaga.abc import Storage
 
 WENT_BACK = "saga 'journey' (j) went back, undone: a"
+
+
+@pytest.fixture
+def storage() -> MemoryStorage:
+    """No law here depends on how a store keeps its sagas."""
+    return MemoryStorage()
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ async def test_the_first_failure_stays_the_reason_whatever_its_siblings_end_with
         began.set()
         try:
             await anyio.sleep_forever()
-        except BaseException:  # noqa: ASYNC103, BLE001 - that is the point
+        except BaseException:  # noqa: BLE001 - that is the point
             trip.b = float("nan")  # type: ignore[assignment]
 
     async def fail(trip: Trip) -> None:
@@ -470,6 +470,13 @@ async def test_a_branch_whose_intent_was_withdrawn_while_its_claim_was_confirmed
     assert did in (["act a", "undo a"], ["act b", "undo b"])
 
 
+async def test_an_intent_stays_while_the_primary_of_another_branch_goes_back(did: list[str]) -> None:
+    storage = SlowToConfirm(1)
+    group = Parallel(*(Fallback(Book(name, did, act=raises(NotDone())), Book(f"{name}2", did)) for name in "ab"))
+    await trip_of(storage, group).run(Trip(), saga_id="t")
+    assert EntryKind.WITHDRAWN not in [entry.kind for entry in (await storage.load("t")).entries]
+
+
 async def test_an_undo_whose_intent_was_withdrawn_while_its_claim_was_confirmed_has_another_one(
     did: list[str],
 ) -> None:
@@ -490,6 +497,18 @@ async def test_an_undo_whose_intent_was_withdrawn_while_its_claim_was_confirmed_
         await trip_of(storage, group).run(Trip(), saga_id="t")
     kinds = [entry.kind for entry in (await storage.load("t")).entries if entry.path == "1/1/primary"]
     assert kinds[-4:] == [EntryKind.UNDO_STARTED, EntryKind.WITHDRAWN, EntryKind.UNDO_STARTED, EntryKind.UNDONE]
+
+
+async def test_the_caller_sees_what_the_undos_of_a_group_wrote(did: list[str]) -> None:
+    trip = Trip()
+
+    async def undo(copy: Trip) -> None:
+        copy.total = 1
+
+    group = Parallel(Book("a", did, undo=undo), Book("b", did))
+    with pytest.raises(NotDone):
+        await trip_of(MemoryStorage(), group, Book("c", did, act=raises(NotDone()))).run(trip)
+    assert trip.total == 1
 
 
 async def test_a_cancelled_saga_undoes_all_its_branches(storage: Storage, did: list[str]) -> None:
@@ -559,6 +578,19 @@ async def test_a_lost_branch_is_not_left_alone_while_another_would_still_wait_fo
     assert [claim.record.summary.saga_id for claim in claims] == ["t"]
 
 
+async def test_a_branch_that_is_resumed_waits_for_the_turn_of_its_retry(did: list[str]) -> None:
+    storage = MemoryStorage()
+    slow = Book("a", did, act=raises(OSError()), retry=Retry(attempts=2, delay=600.0, max_delay=600.0))
+    saga = trip_of(storage, Parallel(slow, Book("b", did)))
+    for _ in range(2):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: saga.run(Trip(), saga_id="t"))
+            await anyio.wait_all_tasks_blocked()
+            storage.kill()
+            tasks.cancel_scope.cancel()
+    assert did == ["act a", "act b"]
+
+
 class ProbedBook(Book):
     """A step whose effect is always there."""
 
@@ -598,6 +630,39 @@ async def test_n_plus_one_commits_hold_for_groups(did: list[str]) -> None:
         group = Parallel(Book("a", did), Book("b", did), Book("c", did), limit=limit)
         await trip_of(storage, group, Book("a2", did)).run(Trip())
         assert len(storage.commits) <= 5, storage.commits
+
+
+async def test_what_a_branch_failed_with_and_the_way_back_of_the_group_are_one_commit(did: list[str]) -> None:
+    storage = WatchedStorage()
+    group = Parallel(Book("a", did), Book("b", did, act=raises(OSError())), limit=1)
+    with pytest.raises(OSError):  # noqa: PT011 - it has no text
+        await trip_of(storage, group).run(Trip())
+    assert ["UNKNOWN", "BACK", "UNDO_STARTED"] in storage.commits
+
+
+async def test_nothing_of_a_group_begins_once_one_of_its_branches_waits_for_a_person(did: list[str]) -> None:
+    async def unkept(trip: Trip) -> None:
+        trip.a = object()  # type: ignore[assignment]  # on purpose
+
+    group = Parallel(*(Book(name, did, act=unkept, retry=AT_ONCE) for name in "ab"), limit=1)
+    with pytest.raises(SagaParked):
+        await trip_of(MemoryStorage(), Book("c", did, pivot=True), group).run(Trip())
+    assert did == ["act c", "act a"]
+
+
+async def test_what_a_group_inside_changed_clashes_with_nothing_unless_the_group_is_done(did: list[str]) -> None:
+    inner = Parallel(Book("a2", did), Book("b", did, act=raises(NotDone())), limit=1)
+    outer = Parallel(Book("a", did), Fallback(inner, Book("c", did)), limit=1)
+    result = await trip_of(MemoryStorage(), outer).run(Trip())
+    assert result.context.seen() == "ac"
+    assert did == ["act a", "act a2", "act b", "undo a2", "act c"]
+
+
+async def test_a_branch_is_not_intended_before_the_limit_lets_it_begin(did: list[str]) -> None:
+    """If the process dies before, nobody undoes what was never called."""
+    storage = WatchedStorage()
+    await trip_of(storage, Parallel(Book("a", did), Book("b", did), limit=1)).run(Trip())
+    assert storage.commits[0] == ["STARTED"]
 
 
 async def test_keys_differ_between_branches_and_stay_with_them(storage: Storage, did: list[str]) -> None:

@@ -21,6 +21,7 @@ from anysaga import (
     LoggingMiddleware,
     MemoryStorage,
     Middleware,
+    NotDone,
     NotStorable,
     Retry,
     Saga,
@@ -92,7 +93,7 @@ def yields() -> Iterator[Order]:
     yield Order()
 
 
-async def yields_asynchronously() -> AsyncIterator[Order]:  # noqa: ASYNC900  # what is refused
+async def yields_asynchronously() -> AsyncIterator[Order]:  # what is refused
     yield Order()
 
 
@@ -113,13 +114,15 @@ def strange(given: object) -> Any:
     [
         (lambda: EventMap().bind(Order, Forgetful), "handler", "it does not define `handle`"),
         (lambda: EventMap().bind(Order, FollowedUp), "handler", "it has a property `events`"),
-        (lambda: OrderSaga(container=strange({"bank": 5})), "container", "give a function that makes a bank"),
+        (lambda: OrderSaga(container=strange({Order: 5})), "container", "give a function that makes a Order"),
+        (lambda: OrderSaga(container={"Order": Order}), "container", "give the type itself"),
         (lambda: OrderSaga(middlewares=strange(LoggingMiddleware())), "middlewares", "give a list"),
         (lambda: SagaMediator(mapped(), middlewares=strange(LoggingMiddleware())), "middlewares", "give a list"),
         (lambda: SagaMediator(mapped(), on_startup=strange(print)), "on_startup", "give a list"),
         (lambda: SagaMediator(mapped(), publisher=strange("kafka:9092")), "publisher", "give a Publisher"),
         (lambda: EventRelay(MemoryStorage(), publisher=strange("kafka:9092")), "publisher", "give a Publisher"),
         (lambda: SagaMediator(mapped()).stream(strange(Order)), "context", "give an object of this class"),
+        (lambda: SagaMediator(mapped()).stream(None, saga_id="x"), "context", "goes on by `resume(saga_id)`"),
         (lambda: SagaMediator(mapped(), events=strange({Order: print})), "events", "give an EventMap"),
         (lambda: EventRelay(MemoryStorage(), events=strange({Order: print})), "events", "give an EventMap"),
         (lambda: OrderSaga(middlewares=[Misnamed()]), "middlewares", "it overrides neither `saga` nor `step`"),
@@ -141,7 +144,7 @@ def strange(given: object) -> Any:
         (lambda: run_worker([OrderSaga], storage=strange(None)), "storage", "give the Storage that has the sagas"),
         (lambda: BlockingRunner(backend="uvloop"), "backend", 'give "asyncio" or "trio"'),
     ],
-    ids=[str(number) for number in range(1, 30)],
+    ids=[str(number) for number in range(1, 32)],
 )
 def test_it_is_refused_where_it_is_given(give: Callable[[], object], name: str, words: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
@@ -227,14 +230,23 @@ async def test_a_parameter_without_a_type_is_named() -> None:
 
 
 @pytest.mark.anyio
-async def test_an_answer_that_was_not_declared_is_told_how_to_be() -> None:
-    class Reserve(Step[Order]):
-        async def act(self, order: Order) -> str:  # type: ignore[override]  # the response is forgotten above
-            return "shelf 4"
+@pytest.mark.parametrize(
+    ("declared", "answer", "words"),
+    [
+        (None, "shelf 4", r"found str: say what it answers, as in `Step\[Order, str\]`"),
+        (None, NotDone("no shelf"), "found NotDone: raise NotDone"),
+        (str, None, "found NoneType: have `act`, and each middleware around it, return the answer"),
+        (Order, Order, "found the class Order itself"),
+    ],
+)
+async def test_an_answer_of_another_kind_is_told_what_to_do(declared: Any, answer: object, words: str) -> None:
+    class Reserve(Step[Order, declared]):
+        async def act(self, order: Order) -> object:
+            return answer
 
         async def compensate(self, order: Order) -> None: ...
 
-    with pytest.raises(NotStorable, match=r"step 'Reserve' .*: say what it answers, as in `Step\[Order, str\]`"):
+    with pytest.raises(NotStorable, match=rf"step 'Reserve' .*{words}"):
         await Saga[Order](name="order", steps=[Reserve]).run(Order())
 
 

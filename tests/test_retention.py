@@ -60,7 +60,8 @@ async def test_only_chosen_states_go(storage: Storage) -> None:
 
 
 @pytest.mark.parametrize("age", [3600, timedelta(hours=1), timedelta.max, float("inf")])
-async def test_those_that_are_not_old_enough_stay(storage: Storage, age: timedelta | float) -> None:
+async def test_those_that_are_not_old_enough_stay(age: timedelta | float) -> None:
+    storage = MemoryStorage()
     await run(storage, "completed")
     assert await purge(age, storage=storage) == 0
     assert await left(storage) == ["completed"]
@@ -90,9 +91,9 @@ async def test_they_go_in_batches_between_which_others_come_and_a_cancellation_s
 
 
 @pytest.mark.parametrize("state", [SagaState.RUNNING, SagaState.PARKED])
-async def test_a_state_that_still_needs_its_saga_is_refused(storage: Storage, state: SagaState) -> None:
+async def test_a_state_that_still_needs_its_saga_is_refused(state: SagaState) -> None:
     with pytest.raises(InvalidArgument, match="states"):
-        await purge(0, [state], storage=storage)
+        await purge(0, [state], storage=MemoryStorage())
 
 
 @pytest.mark.parametrize(("age", "batch"), [(-1, 1), (float("nan"), 1), (0, 0), (timedelta(days=-1), 1), ("30", 1)])

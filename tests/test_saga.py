@@ -107,10 +107,13 @@ async def test_an_id_may_be_any_printable_text_of_200_characters(storage: Storag
 
 
 @pytest.mark.parametrize("bad", ["", "x" * 201, "a\0b", "a\nb", "\ud800", 17, b"bytes", object()])
-async def test_an_id_that_cannot_be_one_is_refused_before_anything_is_stored(storage: Storage, bad: Any) -> None:
+async def test_an_id_that_cannot_be_one_is_refused_before_anything_is_stored(bad: Any) -> None:
+    saga = Holiday()
     with pytest.raises(InvalidArgument, match="saga_id"):
-        await Holiday(storage=storage).run(Journey(), saga_id=bad)
-    assert await storage.find() == []
+        await saga.run(Journey(), saga_id=bad)
+    with pytest.raises(InvalidArgument, match="saga_id"):
+        saga.transaction(Journey(), saga_id=bad)
+    assert await saga.storage.find() == []
 
 
 async def test_neither_a_context_nor_an_id_is_refused() -> None:

@@ -71,7 +71,7 @@ class Faulty:
             async with MappingContainer({}).scope() as scope:
                 yield scope
         finally:
-            await self._close()  # noqa: ASYNC102 - that the saga shields it is tested here
+            await self._close()
 
     async def _close(self) -> None:
         if self.closing is not None:

@@ -139,7 +139,7 @@ async def test_a_cancelled_caller_leaves_cancelled(storage: MemoryStorage, did: 
         try:
             await anyio.sleep_forever()
         finally:
-            await stray(journey)  # noqa: ASYNC102 - what it must bear
+            await stray(journey)
 
     with anyio.CancelScope() as scope:
         await saga_of(storage, Leg("a", did, act=stray_when_cancelled)).run(Journey())

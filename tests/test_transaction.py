@@ -10,9 +10,11 @@ from typing import TypeVar
 import anyio
 import pytest
 from journeys import Journey, Leg, hangs, lost_in, raises, saga_of
+from trips import Book, Trip, trip_of
 
 from anysaga import (
     MemoryStorage,
+    Parallel,
     PivotPassed,
     SagaCompensated,
     SagaMap,
@@ -252,6 +254,17 @@ async def test_suspend_gives_the_saga_back_without_a_warning(storage: Storage, d
     assert did == ["act a"]
 
 
+@pytest.mark.parametrize("way", ["suspend", "abort"])
+async def test_no_result_is_yielded_any_more_once_the_saga_was_given_back_or_undone(did: list[str], way: str) -> None:
+    """Though the steps of a Parallel may be done together, and are yielded one by one."""
+    saga = trip_of(MemoryStorage(), Parallel(Book("a", did), Book("b", did)), Book("c", did))
+    async with saga.transaction(Trip()) as transaction:
+        async for _ in transaction:
+            did.append("seen")
+            await getattr(transaction, way)()
+    assert did.count("seen") == 1
+
+
 async def test_suspend_withdraws_the_intent_that_was_not_used(storage: Storage, did: list[str]) -> None:
     """B4: a resume does not find a step in doubt, so it is attempt 1 that acts."""
     saga = saga_of(storage, Leg("a", did), Leg("b", did))
@@ -306,7 +319,7 @@ async def test_the_heartbeat_gives_back_a_saga_that_was_forgotten(tmp_path_facto
         del transaction
         gc.collect()
         with anyio.fail_after(10):
-            while (await storage.load("j")).summary.owner is not None:  # noqa: ASYNC110 - nothing tells of it
+            while (await storage.load("j")).summary.owner is not None:
                 await anyio.lowlevel.checkpoint()
         assert (await saga.run(saga_id="j")).state is SagaState.COMPLETED
     assert did == ["act a", "act b"]
@@ -317,16 +330,16 @@ async def test_an_async_generator_that_is_closed_in_the_middle_gives_its_saga_ba
 ) -> None:
     saga = saga_of(storage, Leg("a", did), Leg("b", did))
 
-    async def names() -> AsyncIterator[str]:  # noqa: ASYNC900
+    async def names() -> AsyncIterator[str]:
         async with saga.transaction(Journey(), saga_id="j") as transaction:
             async for step in transaction:
-                yield step.step_name  # noqa: ASYNC119 - what a user may do all the same
+                yield step.step_name
 
     generator = names()
     assert await anext(generator) == "a"
     await generator.aclose()  # type: ignore[attr-defined]
     with anyio.fail_after(10):
-        while (await storage.load("j")).summary.owner is not None:  # noqa: ASYNC110 - nothing tells of it
+        while (await storage.load("j")).summary.owner is not None:
             await anyio.lowlevel.checkpoint()
     assert did == ["act a"]
     assert (await saga.run(saga_id="j")).state is SagaState.COMPLETED

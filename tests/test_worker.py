@@ -390,7 +390,7 @@ async def test_an_act_that_never_got_its_thread_leaves_no_doubt_when_the_time_is
     saga, results = Saga[Order](name="order", steps=[Prints(did)], storage=storage, grace=0.01), Results()
     await saga.submit(Order(1), saga_id="one")
     async with working(saga, results, drain_timeout=0.01) as worker:
-        while not limiter.statistics().tasks_waiting:  # noqa: ASYNC110 - nothing tells of it
+        while not limiter.statistics().tasks_waiting:
             await checkpoint()
         worker.drain()
     limiter.release_on_behalf_of("somebody else")

@@ -135,6 +135,8 @@ class _AroundStep(Step[Any, Any]):
             if not asks_to_end(error):
                 reach.end_raised(error)
             raise
+        finally:
+            reach.over = True
         reach.end_returned()
         return value
 
@@ -177,7 +179,6 @@ class _Reach:
 
     def end_cancelled(self, cancelled: BaseException) -> None:
         """A cancellation came out of the chain."""
-        self.over = True
         if not self.reached:
             raise Fate(How.NOT_CALLED, cancelled=cancelled) from None
         if self.fate is not None:
@@ -186,7 +187,6 @@ class _Reach:
 
     def end_raised(self, error: BaseException) -> None:
         """An error came out of the chain."""
-        self.over = True
         self._refuse_running_thread()
         if not self.reached:
             raise Fate(How.NOT_REACHED, error=error) from None
@@ -195,7 +195,6 @@ class _Reach:
 
     def end_returned(self) -> None:
         """The chain returned."""
-        self.over = True
         self._refuse_running_thread()
         if not self.reached:
             skipped = CallSkipped(self.current.saga_name, self.current.saga_id, self.current.step_name)

@@ -277,7 +277,8 @@ def _undo_given_up(progress: Progress, leaf: Leaf, step: StepProgress) -> Decisi
     cause = step.undo_error or "its process died"
     if progress.definition.on_undo_failure == "continue":
         return GiveUp(leaf, step.undo_attempts, cause)
-    return Park(leaf.path, f"its compensation failed {step.undo_attempts} times: {cause}")
+    times = f" {step.undo_attempts} times" if step.undo_attempts > 1 else ""
+    return Park(leaf.path, f"its compensation failed{times}: {cause}")
 
 
 def _all_undone(progress: Progress) -> Decision:

@@ -10,7 +10,6 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from anyio import CancelScope
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from attrs import define, field
 
@@ -190,7 +189,9 @@ class Driver:
 
     def end_error(self) -> BaseException:
         """What the caller is told about a saga that is undone or parked. To be asked once."""
-        return end_error(self.progress, self.journal.saga_id, self.stepping.run.take_error())
+        parked = self.progress.parked
+        error = self.stepping.run.take_error(ROOT if parked is None else parked[0])
+        return end_error(self.progress, self.journal.saga_id, error)
 
     async def _forward(self) -> StepResult[Any] | None:
         progress, stepping, lane = self.journal.progress, self.stepping, self._lane
@@ -262,11 +263,10 @@ class Driver:
         in_time = await run_shielded(self._backward, self.progress.definition.grace, cancelled=cancelled)
         if in_time:
             return
-        with CancelScope(shield=True):
-            if self.stepping.run.parks:  # an undo whose thread still runs: nobody may undo beside it
-                await self._end_parked(self.stepping.run.parks[0])
-            else:
-                await self.suspend()
+        if self.stepping.run.parks:  # an undo whose thread still runs: nobody may undo beside it
+            await self._end_parked(self.stepping.run.parks[0])
+        else:
+            await self.suspend()
 
     async def _backward(self) -> None:
         run = self.stepping.run

@@ -181,6 +181,8 @@ def _binding(event: type, name: str | None, *, is_published: bool) -> Binding:
     name = name or event.__name__
     if not is_name(name):
         raise InvalidArgument("name", name, f"give a text of 1 to {MAX_NAME} printable characters")
+    if issubclass(event, type):
+        raise NotStorable("the event", "it is a class: record an object of it")
     if not has_fields(event):
         raise NotStorable(
             f"the event {name}", "it is neither an attrs class nor a dataclass, whose name says what happened"

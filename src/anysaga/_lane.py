@@ -161,21 +161,18 @@ class Lane:
 
     async def fork(self, fork: Fork) -> None:
         """Let branches go on side by side until each is done, or waits for a person, or all go back."""
-        node, run = fork.node, self.stepping.run
+        node = fork.node
 
         def branch(child: Node) -> Awaitable[None]:
             return self._branch(child)._go_on(child, decide_branch, Lane.carry_out)
 
-        try:
-            await run_together(
-                [child for child, _ in fork.left],
-                branch,
-                limit=node.limit,
-                after=partial(self._settle, node),
-                scopes=partial(run.forks.__setitem__, node.path),
-            )
-        finally:
-            run.forks.pop(node.path, None)
+        await run_together(
+            [child for child, _ in fork.left],
+            branch,
+            limit=node.limit,
+            after=partial(self._settle, node),
+            scopes=partial(self.stepping.run.forks.__setitem__, node.path),
+        )
         self.stepping.context.bring_to(self._progress.context_at(self.scope).base)
 
     async def _fork_undo(self, node: ParallelNode) -> None:

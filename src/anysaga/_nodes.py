@@ -129,9 +129,15 @@ class Leaf:
             if response is None:
                 return None
             found = type_name(type(response))
-            reason = f"expected None, found {found}: say what it answers, as in `Step[Order, {found}]`"
-            raise NotStorable(f"the response of step {self.name!r}", reason)
-        return self.response.encode(response, where=f"the response of step {self.name!r}")
+            raised = isinstance(response, BaseException)
+            way_out = f"raise {found}" if raised else f"say what it answers, as in `Step[Order, {found}]`"
+            raise NotStorable(f"the response of step {self.name!r}", f"expected None, found {found}: {way_out}")
+        try:
+            return self.response.encode(response, where=f"the response of step {self.name!r}")
+        except NotStorable as error:
+            if response is None:
+                error.reason += ": have `act`, and each middleware around it, return the answer"
+            raise
 
     def decode_response(self, text: str | None) -> Any:
         """A stored response. Raises `NotReadable`."""

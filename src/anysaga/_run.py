@@ -29,10 +29,10 @@ class Run:
     """The results and the errors of a saga's steps, and what is going on at the moment.
 
     `fresh` are results that the caller has not seen yet. `in_call` has the scopes of calls whose end is not noted, by
-    the path of the step; None for a call that nothing can cut short. `forks` are the scopes of the Parallels that run,
-    by path. `parks` are reasons to park the saga, once nothing of it runs any more. `waiting` counts what waits for the
-    turn of an attempt. `limit` is the saga's time limit in seconds, as it was when the saga began. A caller who does
-    not look at single steps is not `watched`, or has a function `stops`, which is asked after each step whether it
+    the path of the step; None for a call that nothing can cut short. `forks` are the scopes of Parallels that have
+    begun, by path. `parks` are reasons to park the saga, once nothing of it runs any more. `waiting` counts what waits
+    for the turn of an attempt. `limit` is the saga's time limit in seconds, as it was when the saga began. A caller who
+    does not look at single steps is not `watched`, or has a function `stops`, which is asked after each step whether it
     wants to look. `drains` is set for those who drive sagas of others, such as workers and mediators: a cancellation
     then undoes nothing. `spares` has it wait for the running act first, for the saga's `grace`.
     """
@@ -111,9 +111,12 @@ class Run:
             if result in self.fresh:
                 self.fresh.remove(result)
 
-    def take_error(self) -> BaseException | None:
-        """The `error`, for its caller; nobody asks again, and its traceback holds this run."""
-        error = self.error
+    def take_error(self, parked: str = ROOT) -> BaseException | None:
+        """The `error`, for its caller; nobody asks again, and its traceback holds this run.
+
+        Where a Fallback caught all of them, it is that of the step where the saga is `parked`, being undone.
+        """
+        error = self.error or self._errors.get(parked)
         self._errors.clear()
         return error
 

@@ -31,14 +31,16 @@ GivenContainer: TypeAlias = Container | Factories | RawContainer
 class MappingContainer:
     """A container made of ``{type: factory}``. Each scope makes each thing once, when it is first asked for.
 
-    A factory is called without arguments and may be ``async``. Raises `InvalidArgument` for a factory that cannot be
-    called, and for one with a ``yield``.
+    A factory is called without arguments and may be ``async``. Raises `InvalidArgument` for a key in quotes, for a
+    factory that cannot be called, and for one with a ``yield``.
     """
 
     factories: Factories
 
     def __attrs_post_init__(self) -> None:
         for kind, factory in self.factories.items():
+            if isinstance(kind, str):  # no constructor asks for a text
+                raise InvalidArgument("container", kind, "give the type itself as the key")
             if not callable(factory):
                 raise InvalidArgument("container", factory, f"give a function that makes a {name_of(kind)}")
             if has_yield(factory):

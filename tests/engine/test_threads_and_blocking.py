@@ -87,7 +87,7 @@ async def test_a_thread_that_does_not_end_parks_the_saga_and_is_noted_later() ->
         await Saga[Tour](name="s", steps=[deaf], grace=0.02, storage=storage).run(Tour(), saga_id="t")
     deaf.wake.set()
     with anyio.fail_after(10):
-        while (await storage.load("t")).entries[-1].kind != "NOTE":  # noqa: ASYNC110 - a thread writes it
+        while (await storage.load("t")).entries[-1].kind != "NOTE":
             await anyio.lowlevel.checkpoint()
     summary = (await storage.load("t")).summary
     assert summary.state is SagaState.PARKED
@@ -104,7 +104,7 @@ async def test_all_threads_that_do_not_end_are_told_of() -> None:
     for deaf in threads:
         deaf.wake.set()
     with anyio.fail_after(10):
-        while [entry.kind for entry in (await storage.load("t")).entries[-2:]] != ["NOTE"] * 2:  # noqa: ASYNC110 - as above
+        while [entry.kind for entry in (await storage.load("t")).entries[-2:]] != ["NOTE"] * 2:
             await anyio.lowlevel.checkpoint()
     note = (await storage.load("t")).summary.note or ""
     assert all(f"step '{name}' has returned by now" in note for name in "ab")
@@ -338,15 +338,19 @@ print(next(steps).step_name)
 """
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@pytest.mark.parametrize("driver", ["sqlite", "sqlite+aiosqlite"])
+ITERATED = "steps = iter_saga(TourSaga, Tour(), saga_id='t', storage={address!r}, backend={backend!r})"
+BY_A_RUNNER = "steps = runner.__enter__().iterate(TourSaga, Tour(), saga_id='t')"
+
+
 @pytest.mark.parametrize(
-    "left",
+    ("left", "driver", "backend"),
     [
-        "steps = iter_saga(TourSaga, Tour(), saga_id='t', storage={address!r}, backend={backend!r})",
-        "steps = runner.__enter__().iterate(TourSaga, Tour(), saga_id='t')",
+        (ITERATED, "sqlite", "trio"),
+        (ITERATED, "sqlite+aiosqlite", "asyncio"),
+        (BY_A_RUNNER, "sqlite", "asyncio"),
+        (BY_A_RUNNER, "sqlite+aiosqlite", "trio"),
     ],
-    ids=["iter_saga", "runner"],
+    ids=["iter_saga-trio", "iter_saga-aiosqlite", "runner-asyncio", "runner-aiosqlite-trio"],
 )
 def test_a_program_that_ends_half_way_through_an_iteration_ends_and_suspends(
     tmp_path: Path, left: str, driver: str, backend: str

@@ -30,7 +30,7 @@ async def served(app: FastAPI, server: str) -> AsyncIterator[str]:
     serve = {"hypercorn": _hypercorn, "uvicorn": _uvicorn}[server]
     with anyio.fail_after(30):
         async with anyio.create_task_group() as group:
-            group.start_soon(serve, app, listening, stop.wait)  # noqa: ASYNC113 - as said above
+            group.start_soon(serve, app, listening, stop.wait)
             yield url
             stop.set()
 

@@ -36,6 +36,12 @@ from anysaga.integrations import OpenTelemetryMiddleware
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+def storage() -> MemoryStorage:
+    """No law here depends on how a store keeps its sagas."""
+    return MemoryStorage()
+
+
 class Spans:
     """Makes the middleware, and has what it exported."""
 
@@ -183,7 +189,7 @@ async def test_a_transaction_that_another_task_goes_on_with_stays_in_its_trace(d
     async def enter() -> None:
         opened.append(await saga.transaction(Journey()).__aenter__())
 
-    async with anyio.create_task_group() as group:  # noqa: ASYNC112 - in a task of its own
+    async with anyio.create_task_group() as group:
         group.start_soon(enter)
     (transaction,) = opened
     async for _ in transaction:

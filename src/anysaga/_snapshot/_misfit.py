@@ -41,8 +41,9 @@ class Misfit(Exception):
 
 
 def unexpected(expected: str, value: object) -> Misfit:
-    """A misfit that names the two types."""
-    return Misfit(f"expected {expected}, found {type(value).__name__}")
+    """A misfit that names the two types. A class in the place of one of its objects is called that."""
+    found = f"the class {value.__name__} itself" if isinstance(value, type) else type(value).__name__
+    return Misfit(f"expected {expected}, found {found}")
 
 
 def of_other_class(expected: type, value: object) -> Misfit:

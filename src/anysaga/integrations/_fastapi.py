@@ -41,7 +41,11 @@ def mediator_lifespan(
         async def lifespan(app):
             async with mediator_lifespan(mediator)(app) as state:
                 yield {**state, "mine": 1}
+
+    Raises `InvalidArgument` for what is no mediator, such as a function that makes one.
     """
+    if not isinstance(mediator, SagaMediator):
+        raise InvalidArgument("mediator", mediator, "give a SagaMediator, as in SagaMediator(sagas)")
 
     @asynccontextmanager
     async def lifespan(app: object) -> AsyncIterator[dict[str, Any]]:  # noqa: ARG001 - what a lifespan is given
