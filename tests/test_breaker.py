@@ -15,6 +15,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from trips import AT_ONCE, Book, Trip, for_ever, raises, trip_of
+from virtual_time import in_jumping_time
 
 from anysaga import (
     CircuitBreaker,
@@ -400,18 +401,20 @@ def _once(error: Exception) -> Any:
     return deed
 
 
+@in_jumping_time
 async def test_running_out_of_a_step_s_time_is_a_failure(storage: Storage, did: list[str]) -> None:
     breaker = CircuitBreaker(fail_max=1)
-    primary = Book("a", did, act=for_ever, timeout=0.001)
+    primary = Book("a", did, act=for_ever, timeout=1.0)
     await trip_of(storage, Fallback(primary, Book("b", did), circuit_breaker=breaker)).run(Trip())
     assert breaker.circuit("trip:1/primary").state is CircuitState.OPEN
 
 
+@in_jumping_time
 async def test_the_saga_s_own_time_limit_says_nothing_about_the_service(storage: Storage, did: list[str]) -> None:
     breaker = CircuitBreaker(fail_max=1)
     part = Fallback(Book("a", did, act=for_ever), Book("b", did), circuit_breaker=breaker)
     with pytest.raises(SagaTimeout):
-        await trip_of(storage, part, timeout=0.3).run(Trip())
+        await trip_of(storage, part, timeout=10.0).run(Trip())
     assert breaker.circuit("trip:1/primary").failures == 0
 
 
@@ -451,13 +454,14 @@ class Printed(Step[Trip]):
         raise AssertionError
 
 
+@in_jumping_time
 async def test_an_act_that_got_no_thread_before_its_caller_was_cancelled_says_nothing_about_the_service(
     storage: Storage, did: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_threads, "_LIMITER", LoopLimiter(1))
     _threads._LIMITER.get().acquire_on_behalf_of_nowait("somebody else")
     breaker = CircuitBreaker(fail_max=1)
-    with anyio.move_on_after(0.05) as scope:
+    with anyio.move_on_after(10) as scope:
         await trip_of(storage, Fallback(Printed(), Book("b", did), circuit_breaker=breaker)).run(Trip())
     assert scope.cancelled_caught
     assert (breaker.circuit("trip:1/primary").failures, did) == (0, [])

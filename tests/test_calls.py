@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import pytest
 from journeys import AT_ONCE, Deed, Journey, Leg, WaitingStorage, kinds_of, raises, saga_of
+from virtual_time import in_jumping_time
 
 from anysaga import MemoryStorage, NotDone, Outcome, SagaState, SagaTimeout, Step, StepTimeout, current_step
 from anysaga.abc import Storage
@@ -74,13 +75,15 @@ async def test_a_group_is_clean_only_if_each_of_its_leaves_is(
     assert await outcome_of(storage, did, raises(group), not_done_on=(CardDeclined,)) == outcome
 
 
+@in_jumping_time
 async def test_an_act_cut_off_by_its_time_limit_is_unknown_even_if_atomic(storage: Storage, did: list[str]) -> None:
     async def act(journey: Journey) -> None:
         await anyio.sleep_forever()
 
-    assert await outcome_of(storage, did, act, atomic=True, timeout=0.001) == "UNKNOWN"
+    assert await outcome_of(storage, did, act, atomic=True, timeout=1.0) == "UNKNOWN"
 
 
+@in_jumping_time
 async def test_an_act_that_raises_a_clean_error_after_its_time_limit_is_unknown(
     storage: Storage, did: list[str]
 ) -> None:
@@ -93,7 +96,7 @@ async def test_an_act_that_raises_a_clean_error_after_its_time_limit_is_unknown(
             raise CardDeclined
 
     with pytest.raises(StepTimeout) as caught:
-        await saga_of(storage, Leg("a", did, act=act, timeout=0.001, not_done_on=(CardDeclined,))).run(
+        await saga_of(storage, Leg("a", did, act=act, timeout=1.0, not_done_on=(CardDeclined,))).run(
             Journey(), saga_id="j"
         )
     assert isinstance(caught.value.__cause__, CardDeclined)
@@ -112,16 +115,18 @@ async def test_a_timeout_error_that_the_act_raises_itself_is_no_time_limit_of_ou
     assert "NOT_DONE 1" in await kinds_of(storage, "j")
 
 
+@in_jumping_time
 async def test_an_act_with_a_time_limit_of_its_own_inside_is_judged_by_what_it_raises(
     storage: Storage, did: list[str]
 ) -> None:
     async def act(journey: Journey) -> None:
-        with anyio.fail_after(0.001):
+        with anyio.fail_after(1):
             await anyio.sleep_forever()
 
     assert await outcome_of(storage, did, act, not_done_on=(TimeoutError,), timeout=60.0) == "NOT_DONE"
 
 
+@in_jumping_time
 async def test_an_act_that_swallows_its_time_limit_and_returns_is_done(storage: Storage, did: list[str]) -> None:
     """A2."""
 
@@ -131,7 +136,7 @@ async def test_an_act_that_swallows_its_time_limit_and_returns_is_done(storage: 
         except BaseException:  # noqa: BLE001 - that is the point
             return
 
-    result = await saga_of(storage, Leg("a", did, act=act, timeout=0.001)).run(Journey())
+    result = await saga_of(storage, Leg("a", did, act=act, timeout=1.0)).run(Journey())
     assert result.state is SagaState.COMPLETED
     assert did == ["act a"]
 

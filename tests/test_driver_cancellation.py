@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from journeys import AT_ONCE, Journey, Leg, PlainLeg, WatchedStorage, fails, hangs, hangs_once, kinds_of, saga_of
+from virtual_time import in_jumping_time
 
 from anysaga import MemoryStorage, SagaState, _driver, _threads, current_step, recover_saga
 from anysaga._crossing_threads import LoopLimiter
@@ -57,10 +58,10 @@ async def by_task(began: anyio.Event, run: Callable[[], Awaitable[Any]]) -> None
 
 
 @pytest.fixture(params=["scope", "native"])
-def cancelled(request: pytest.FixtureRequest, anyio_backend: str) -> Cancelled:
+def cancelled(request: pytest.FixtureRequest, anyio_backend_name: str) -> Cancelled:
     """How the caller is cancelled."""
     if request.param == "native":
-        if anyio_backend != "asyncio":
+        if anyio_backend_name != "asyncio":
             pytest.skip("only asyncio has native cancellations")
         return by_task
     return by_scope
@@ -134,12 +135,13 @@ async def test_unknown_and_going_back_are_one_commit_before_the_first_undo(
     assert storage.commits == [["STARTED"], ["UNKNOWN", "BACK", "UNDO_STARTED"], ["UNDONE", "COMPENSATED"]]
 
 
+@in_jumping_time
 async def test_what_does_not_fit_into_the_grace_is_given_to_recovery_at_once(
-    storage: Storage, did: list[str], cancelled: Cancelled
+    did: list[str], cancelled: Cancelled
 ) -> None:
-    began = anyio.Event()
+    storage, began = MemoryStorage(), anyio.Event()
     legs = [Leg("a", did), Leg("b", did, undo=hangs(anyio.Event())), Leg("c", did, act=hangs(began))]
-    saga = saga_of(storage, *legs, grace=0.05)
+    saga = saga_of(storage, *legs, grace=10.0)
     await cancelled(began, lambda: saga.run(Journey(), saga_id="j"))
     summary = (await storage.load("j")).summary
     assert (summary.state, summary.owner) == (SagaState.COMPENSATING, None)
@@ -158,14 +160,14 @@ async def test_an_undo_whose_thread_outlasts_the_grace_parks_the_saga(
         storage,
         PlainLeg("a", did, undo=lambda _: ends.wait(20)),
         Leg("b", did, act=hangs(began)),
-        grace=0.05,
+        grace=1.0,  # its thread must have begun by then, also on a busy machine
     )
     await cancelled(began, lambda: saga.run(Journey(), saga_id="j"))
     record = await storage.load("j")
     ends.set()
     assert (record.summary.state, record.summary.owner) == (SagaState.PARKED, None)
     assert "still running" in (record.summary.note or "")
-    assert any("within its 0.05 seconds" in (entry.error or "") for entry in record.entries)
+    assert any("within its 1 seconds" in (entry.error or "") for entry in record.entries)
 
 
 async def test_a_cancelled_pivot_is_never_undone_and_given_to_recovery_forward(
@@ -419,13 +421,15 @@ async def test_an_act_whose_claim_is_lost_is_cancelled_at_once(did: list[str]) -
     assert (ends, did) == (["StaleFence"], ["act a", "act b"])
 
 
+@in_jumping_time
 async def test_an_act_that_waits_for_a_thread_when_its_caller_is_cancelled_never_was(
-    storage: Storage, did: list[str], monkeypatch: pytest.MonkeyPatch
+    did: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """B4."""
     monkeypatch.setattr(_threads, "_LIMITER", LoopLimiter(1))
     _threads._LIMITER.get().acquire_on_behalf_of_nowait("somebody else")
-    with anyio.move_on_after(0.05) as scope:
+    storage = MemoryStorage()
+    with anyio.move_on_after(10) as scope:
         await saga_of(storage, PlainLeg("a", did)).run(Journey(), saga_id="j")
     assert scope.cancelled_caught
     assert (did, await kinds_of(storage, "j")) == ([], ["STARTED 1", "WITHDRAWN 1", "BACK", "COMPENSATED"])

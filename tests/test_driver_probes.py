@@ -24,6 +24,7 @@ from journeys import (
     raises,
     saga_of,
 )
+from virtual_time import in_jumping_time
 
 from anysaga import MemoryStorage, NotDone, Outcome, SagaParked, SagaState, recover_saga
 from anysaga.abc import EntryKind, Storage
@@ -160,6 +161,7 @@ async def test_why_a_probe_gave_no_answer_is_kept_in_the_log(storage: Storage, d
     assert (probed.outcome, probed.error) == (Outcome.UNKNOWN, "TimeoutError: the service is away")
 
 
+@in_jumping_time
 async def test_a_probe_that_runs_out_of_its_time_says_so_in_the_log(storage: Storage, did: list[str]) -> None:
     class Silent(ProbedLeg):
         async def probe(self, journey: Journey) -> Outcome:
@@ -167,7 +169,7 @@ async def test_a_probe_that_runs_out_of_its_time_says_so_in_the_log(storage: Sto
             raise AssertionError
 
     with pytest.raises(OSError):  # noqa: PT011 - it has no text
-        await saga_of(storage, Silent("a", did, act=raises(OSError()), timeout=0.001)).run(Journey(), saga_id="j")
+        await saga_of(storage, Silent("a", did, act=raises(OSError()), timeout=1.0)).run(Journey(), saga_id="j")
     (error,) = await errors_of(storage, "j", EntryKind.PROBED)
     assert error.startswith("StepTimeout: ")
 
@@ -272,11 +274,12 @@ class SlowProbe(ProbedLeg):
         return await super().probe(journey)
 
 
+@in_jumping_time
 async def test_the_limit_of_a_saga_ends_a_probe_on_the_way_forward(storage: Storage, did: list[str]) -> None:
     """B6: one that hangs would keep the saga for ever."""
     leg = SlowProbe("a", did, act=raises(OSError("mine")))
     with anyio.fail_after(30), pytest.raises(OSError, match="mine"):
-        await saga_of(storage, leg, timeout=0.3).run(Journey(), saga_id="j")
+        await saga_of(storage, leg, timeout=10.0).run(Journey(), saga_id="j")
     assert did == ["act a", "undo a"]
     assert "SagaTimeout" in (await errors_of(storage, "j", EntryKind.PROBED))[0]
 

@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 from journeys import AT_ONCE, Journey, Leg, PlainLeg, fails, hangs, hangs_once, kinds_of, raises, saga_of
+from virtual_time import in_jumping_time
 
 from anysaga import (
     Fallback,
@@ -24,7 +25,7 @@ from anysaga._crossing_threads import LoopLimiter
 from anysaga.abc import EntryKind, Storage
 from anysaga.storages._clock import ManualClock
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, in_jumping_time]
 
 
 @pytest.fixture
@@ -33,41 +34,37 @@ def storage() -> MemoryStorage:
     return MemoryStorage()
 
 
-SOON = 0.3
-"""Seconds that a test waits for, and that a busy machine does not take to get as far as the act."""
-
-
 async def test_a_step_over_its_limit_is_unknown_and_is_itself_undone_first(storage: Storage, did: list[str]) -> None:
-    slow = Leg("b", did, act=hangs(anyio.Event()), timeout=0.001)
+    slow = Leg("b", did, act=hangs(anyio.Event()), timeout=1.0)
     with pytest.raises(StepTimeout) as caught:
         await saga_of(storage, Leg("a", did), slow).run(Journey(), saga_id="j")
-    assert (caught.value.step, caught.value.seconds) == ("b", 0.001)
+    assert (caught.value.step, caught.value.seconds) == ("b", 1.0)
     assert did == ["act a", "act b", "undo b", "undo a"]
     assert "UNKNOWN 2" in await kinds_of(storage, "j")
 
 
 async def test_a_step_over_its_limit_is_acted_again_if_its_retry_allows(storage: Storage, did: list[str]) -> None:
-    leg = Leg("a", did, act=hangs_once(anyio.Event()), timeout=SOON, retry=AT_ONCE)
+    leg = Leg("a", did, act=hangs_once(anyio.Event()), timeout=10.0, retry=AT_ONCE)
     result = await saga_of(storage, leg).run(Journey())
     assert result.steps[0].attempts == 2
 
 
 async def test_the_limit_of_a_step_holds_for_each_attempt_anew(storage: Storage, did: list[str]) -> None:
-    leg = Leg("a", did, act=hangs(anyio.Event()), timeout=0.001, retry=AT_ONCE)
+    leg = Leg("a", did, act=hangs(anyio.Event()), timeout=1.0, retry=AT_ONCE)
     with pytest.raises(StepTimeout):
         await saga_of(storage, leg).run(Journey())
     assert did == ["act a"] * 3 + ["undo a"]
 
 
 async def test_an_undo_over_the_limit_of_its_step_has_failed(storage: Storage, did: list[str]) -> None:
-    leg = Leg("a", did, undo=hangs(anyio.Event()), timeout=0.001)
+    leg = Leg("a", did, undo=hangs(anyio.Event()), timeout=1.0)
     with pytest.raises(SagaParked, match="StepTimeout"):
         await saga_of(storage, leg, Leg("b", did, act=raises(OSError()))).run(Journey())
     assert did == ["act a", "act b", "undo b", *["undo a"] * 3]
 
 
 async def test_a_pivot_over_its_limit_is_parked_and_never_undone(storage: Storage, did: list[str]) -> None:
-    pivot = Leg("b", did, act=hangs(anyio.Event()), timeout=0.001, pivot=True)
+    pivot = Leg("b", did, act=hangs(anyio.Event()), timeout=1.0, pivot=True)
     with pytest.raises(SagaParked, match="'b'") as caught:
         await saga_of(storage, Leg("a", did), pivot).run(Journey())
     assert isinstance(caught.value.__cause__, StepTimeout)
@@ -75,10 +72,10 @@ async def test_a_pivot_over_its_limit_is_parked_and_never_undone(storage: Storag
 
 
 async def test_a_saga_over_its_limit_ends_the_act_and_is_undone(storage: Storage, did: list[str]) -> None:
-    saga = saga_of(storage, Leg("a", did), Leg("b", did, act=hangs(anyio.Event())), timeout=SOON)
+    saga = saga_of(storage, Leg("a", did), Leg("b", did, act=hangs(anyio.Event())), timeout=10.0)
     with pytest.raises(SagaTimeout) as caught:
         await saga.run(Journey(), saga_id="j")
-    assert (caught.value.saga_id, caught.value.seconds) == ("j", SOON)
+    assert (caught.value.saga_id, caught.value.seconds) == ("j", 10.0)
     assert did == ["act a", "act b", "undo b", "undo a"]
     assert (await storage.load("j")).summary.state is SagaState.COMPENSATED
 
@@ -86,14 +83,14 @@ async def test_a_saga_over_its_limit_ends_the_act_and_is_undone(storage: Storage
 async def test_the_limit_of_a_saga_is_not_stretched_by_the_retry_of_a_step(storage: Storage, did: list[str]) -> None:
     leg = Leg("a", did, act=hangs(anyio.Event()), retry=AT_ONCE)
     with pytest.raises(SagaTimeout):
-        await saga_of(storage, leg, timeout=SOON).run(Journey())
+        await saga_of(storage, leg, timeout=10.0).run(Journey())
     assert did == ["act a", "undo a"]
 
 
 async def test_the_wait_before_a_retry_ends_with_the_limit_of_the_saga(storage: Storage, did: list[str]) -> None:
     leg = Leg("a", did, act=raises(OSError()), retry=type(AT_ONCE)(attempts=3, delay=60.0))
     with anyio.fail_after(30), pytest.raises(SagaTimeout):
-        await saga_of(storage, leg, timeout=SOON).run(Journey())
+        await saga_of(storage, leg, timeout=10.0).run(Journey())
     assert did == ["act a", "undo a"]
 
 
@@ -120,7 +117,7 @@ async def test_the_limit_of_a_saga_never_ends_an_undo(did: list[str]) -> None:
         await anyio.lowlevel.checkpoint()
         did.append("undone")
 
-    saga = saga_of(storage, Leg("a", did, undo=undo), Leg("b", did, act=hangs(anyio.Event())), timeout=SOON)
+    saga = saga_of(storage, Leg("a", did, undo=undo), Leg("b", did, act=hangs(anyio.Event())), timeout=10.0)
     with pytest.raises(SagaTimeout):
         await saga.run(Journey())
     assert did[2:] == ["undo b", "undo a", "undone"]
@@ -204,14 +201,14 @@ async def test_the_limit_of_a_saga_cuts_no_wait_short_after_a_pivot(did: list[st
     saga = saga_of(
         MemoryStorage(clock=clock),
         Leg("a", did, pivot=True),
-        Leg("b", did, act=raises(OSError()), retry=type(AT_ONCE)(attempts=3, delay=3600.0)),
+        Leg("b", did, act=raises(OSError()), retry=type(AT_ONCE)(attempts=3, delay=60.0)),
         timeout=60.0,
     )
     async with saga.transaction(Journey(), saga_id="j") as transaction:
         await anext(transaction)
         await transaction.suspend()
     clock.advance(61)
-    with anyio.move_on_after(0.05) as scope:
+    with anyio.move_on_after(59) as scope:
         await recover_saga(saga, "j")
     assert scope.cancelled_caught
     assert did == ["act a", "act b"]
@@ -220,7 +217,7 @@ async def test_the_limit_of_a_saga_cuts_no_wait_short_after_a_pivot(did: list[st
 async def test_a_step_over_its_limit_after_a_pivot_is_no_saga_over_its_own(did: list[str]) -> None:
     """B6: it went back beyond the pivot."""
     clock = ManualClock()
-    slow = Leg("c", did, act=hangs_once(anyio.Event()), timeout=0.01, retry=AT_ONCE)
+    slow = Leg("c", did, act=hangs_once(anyio.Event()), timeout=1.0, retry=AT_ONCE)
     saga = saga_of(MemoryStorage(clock=clock), Leg("a", did), Leg("b", did, pivot=True), slow, timeout=60.0)
     async with saga.transaction(Journey(), saga_id="j") as transaction:
         await anext(transaction)
@@ -244,8 +241,8 @@ async def test_another_saga_over_its_limit_is_a_failure_of_the_step_that_ran_it(
 
 
 async def test_a_pivot_over_its_limit_is_no_saga_over_its_own(storage: Storage, did: list[str]) -> None:
-    pivot = Leg("b", did, act=hangs_once(anyio.Event()), pivot=True, timeout=2 * SOON, retry=AT_ONCE)
-    result = await saga_of(storage, Leg("a", did), pivot, timeout=SOON).run(Journey())
+    pivot = Leg("b", did, act=hangs_once(anyio.Event()), pivot=True, timeout=20.0, retry=AT_ONCE)
+    result = await saga_of(storage, Leg("a", did), pivot, timeout=10.0).run(Journey())
     assert result.state is SagaState.COMPLETED
     assert did == ["act a", "act b", "act b"]
 
@@ -257,11 +254,11 @@ async def test_the_limit_of_a_saga_does_not_end_a_pivot_that_acts(storage: Stora
     async def act(journey: Journey) -> None:
         began.set()
         with anyio.CancelScope() as scope:
-            with anyio.move_on_after(2 * SOON):
+            with anyio.move_on_after(20.0):
                 await anyio.sleep_forever()
         did.append(f"cancelled: {scope.cancel_called}")
 
-    result = await saga_of(storage, Leg("a", did, act=act, pivot=True), timeout=SOON).run(Journey())
+    result = await saga_of(storage, Leg("a", did, act=act, pivot=True), timeout=10.0).run(Journey())
     assert result.state is SagaState.COMPLETED
     assert did == ["act a", "cancelled: False"]
 
@@ -303,6 +300,6 @@ async def test_an_act_that_got_no_thread_within_its_limit_had_no_effect(
     monkeypatch.setattr(_threads, "_LIMITER", LoopLimiter(1))
     _threads._LIMITER.get().acquire_on_behalf_of_nowait("somebody else")
     with anyio.fail_after(5), pytest.raises(StepTimeout):
-        await saga_of(storage, PlainLeg("a", did, timeout=0.01)).run(Journey(), saga_id="j")
+        await saga_of(storage, PlainLeg("a", did, timeout=1.0)).run(Journey(), saga_id="j")
     assert did == []
     assert "NOT_DONE 1" in await kinds_of(storage, "j")

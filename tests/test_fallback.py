@@ -6,6 +6,7 @@ import anyio
 import pytest
 from journeys import WatchedStorage, cancelled_once, kinds_of
 from trips import AT_ONCE, Book, Hotel, Trip, for_ever, raises, trip_of
+from virtual_time import in_jumping_time
 
 from anysaga import (
     Fallback,
@@ -80,14 +81,16 @@ async def test_subclasses_of_named_exceptions_fall_back(storage: Storage, did: l
     assert did == ["act a", "undo a", "act b"]
 
 
+@in_jumping_time
 async def test_running_out_of_its_time_counts_as_timeout_error(storage: Storage, did: list[str]) -> None:
-    primary = Book("a", did, act=for_ever, timeout=0.001)
+    primary = Book("a", did, act=for_ever, timeout=1.0)
     await trip_of(storage, Fallback(primary, Book("b", did), failure_exceptions=(TimeoutError,))).run(Trip())
     assert did == ["act a", "undo a", "act b"]
 
 
+@in_jumping_time
 async def test_the_time_limit_of_the_saga_never_falls_back(storage: Storage, did: list[str]) -> None:
-    saga = trip_of(storage, Fallback(Book("a", did, act=for_ever), Book("b", did)), timeout=0.3)
+    saga = trip_of(storage, Fallback(Book("a", did, act=for_ever), Book("b", did)), timeout=10.0)
     with pytest.raises(TimeoutError):
         await saga.run(Trip())
     assert did == ["act a", "undo a"]

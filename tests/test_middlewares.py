@@ -32,6 +32,7 @@ from journeys import (
     raises,
     saga_of,
 )
+from virtual_time import in_still_time, jump
 
 from anysaga import (
     CallSkipped,
@@ -536,12 +537,14 @@ async def test_a_thread_that_still_runs_parks_the_saga_whatever_a_middleware_say
         ends.set()
 
 
+@in_still_time
 async def test_a_thread_that_returns_although_its_time_is_up_has_done_its_step(did: list[str]) -> None:
     def work(journey: Journey) -> None:
+        anyio.from_thread.run(jump, 1.0)
         while not current_step().cancelled:
             time.sleep(0.001)
 
-    saga = saga_of(MemoryStorage(), PlainLeg("a", did, act=work, timeout=0.01), middlewares=[Does(on)])
+    saga = saga_of(MemoryStorage(), PlainLeg("a", did, act=work, timeout=1.0), middlewares=[Does(on)])
     assert (await saga.run(Journey())).state is SagaState.COMPLETED
 
 

@@ -8,6 +8,7 @@ import anyio
 import pytest
 from journeys import WatchedStorage, lost_in
 from trips import AT_ONCE, Book, Deed, Trip, for_ever, raises, tells, trip_of, waits_for
+from virtual_time import in_jumping_time
 
 from anysaga import (
     ContextConflict,
@@ -524,10 +525,11 @@ async def test_a_cancelled_saga_undoes_all_its_branches(storage: Storage, did: l
     assert (await storage.load("t")).summary.state is SagaState.COMPENSATED
 
 
-async def test_the_time_limit_of_the_saga_ends_all_branches(storage: Storage, did: list[str]) -> None:
+@in_jumping_time
+async def test_the_time_limit_of_the_saga_ends_all_branches(did: list[str]) -> None:
     group = Parallel(Book("a", did, act=for_ever), Book("b", did, act=for_ever))
     with pytest.raises(TimeoutError) as caught:
-        await trip_of(storage, group, timeout=0.3).run(Trip())
+        await trip_of(MemoryStorage(), group, timeout=10.0).run(Trip())
     assert type(caught.value) is SagaTimeout
     assert sorted(did) == ["act a", "act b", "undo a", "undo b"]
 
@@ -676,7 +678,8 @@ async def test_keys_differ_between_branches_and_stay_with_them(storage: Storage,
     assert sorted(keys) == ["t:1/1:act", "t:1/2/primary:act"]
 
 
-async def test_a_wait_of_one_branch_does_not_hold_up_the_others(storage: Storage, did: list[str]) -> None:
+@in_jumping_time
+async def test_a_wait_of_one_branch_does_not_hold_up_the_others(did: list[str]) -> None:
     done = anyio.Event()
     left = [OSError()]
 
@@ -685,6 +688,6 @@ async def test_a_wait_of_one_branch_does_not_hold_up_the_others(storage: Storage
             raise left.pop()
         assert done.is_set()
 
-    slow = Book("a", did, act=act, retry=Retry(attempts=2, delay=0.05))
-    await trip_of(storage, Parallel(slow, Book("b", did, act=tells(done)))).run(Trip())
+    slow = Book("a", did, act=act, retry=Retry(attempts=2, delay=1.0))
+    await trip_of(MemoryStorage(), Parallel(slow, Book("b", did, act=tells(done)))).run(Trip())
     assert did.count("act a") == 2
