@@ -528,7 +528,8 @@ async def test_a_thread_that_still_runs_parks_the_saga_whatever_a_middleware_say
             anyio.from_thread.run_sync(scope.cancel)
         ends.wait()
 
-    leg = PlainLeg("a", did, act=work, timeout=0.01 if way == "passes" else None)
+    # Its thread must have begun by then, also on a busy machine.
+    leg = PlainLeg("a", did, act=work, timeout=1.0 if way == "passes" else None)
     saga = saga_of(MemoryStorage(), leg, middlewares=[Does(hush)], grace=0.01)
     try:
         with pytest.raises(SagaParked, match="thread is still running"):
