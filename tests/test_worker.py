@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -311,6 +311,22 @@ async def test_draining_lets_a_step_end_and_gives_the_saga_back(storage: Storage
     assert (summary.state, summary.owner, summary.claims) == (SagaState.RUNNING, None, 0)
     (result,) = await recover([saga_of(storage, did, steps=3)], storage=storage)
     assert (result.state, did) == (SagaState.COMPLETED, ["step-0 1", "step-1 1", "step-2 1"])
+
+
+async def test_a_saga_that_was_claimed_while_the_worker_began_to_drain_is_given_back_as_it_was(did: list[str]) -> None:
+    class Late(MemoryStorage):
+        async def claim_due(self, names: Iterable[str], limit: int) -> list[Claim]:
+            claims = await super().claim_due(names, limit)
+            worker.drain()
+            return claims
+
+    storage = Late()
+    saga = saga_of(storage, did)
+    await saga.submit(Order(1), saga_id="one")
+    worker = SagaWorker([saga], storage=storage)
+    await worker.run()
+    summary = (await storage.load("one")).summary
+    assert (did, summary.state, summary.owner) == ([], SagaState.PENDING, None)
 
 
 class Shaky(Step[Order]):

@@ -263,9 +263,11 @@ class Recovery:
         with CancelScope() as scope:
             self._driving[driver] = scope
             try:
-                while await driver.advance() is not None:
-                    if self.stops():
+                more: object = True
+                while more is not None:
+                    if self.stops():  # asked first, too: it may have been claimed while its worker was told to stop
                         await driver.suspend()
+                    more = await driver.advance()
             except BaseException as error:  # noqa: ASYNC103 - the result says it
                 if asks_to_end(error) or not driver.has_ended:
                     raise
