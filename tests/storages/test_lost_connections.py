@@ -31,7 +31,10 @@ STATEMENT = re.compile(rb'entries":')
 """The values of a statement that is a transaction of its own."""
 
 LEASE = 3.0
-"""Seconds: so long that a busy machine does not itself look like a client that hangs."""
+"""Seconds: the lease of a store whose limits are waited for."""
+
+hasty = pytest.mark.parametrize("storage", [LEASE], indirect=True, ids=["hasty"])
+"""The others have so long a lease that a busy machine does not itself look like a client that hangs."""
 
 BOUND = 15.0
 """Seconds after which a store that hears nothing must have come back, however slow the machine is.
@@ -47,8 +50,10 @@ def proxy(server: Server) -> Iterator[TcpProxy]:
 
 
 @pytest.fixture
-async def storage(server: Server, tables: None, proxy: TcpProxy) -> AsyncIterator[SQLAlchemyStorage]:
-    storage = _store(server, proxy)
+async def storage(
+    server: Server, tables: None, proxy: TcpProxy, request: pytest.FixtureRequest
+) -> AsyncIterator[SQLAlchemyStorage]:
+    storage = _store(server, proxy, lease=getattr(request, "param", 60.0))
     await _open(storage)
     async with storage:
         storage._lease.stop()
@@ -64,9 +69,9 @@ async def _open(storage: SQLAlchemyStorage) -> None:
                 return await storage.open()
 
 
-def _store(server: Server, proxy: TcpProxy) -> SQLAlchemyStorage:
+def _store(server: Server, proxy: TcpProxy, *, lease: float = LEASE) -> SQLAlchemyStorage:
     url = server.url.set(host="127.0.0.1", port=proxy.port).difference_update_query(["host"])
-    return SQLAlchemyStorage(url, table_prefix=server.prefix, lease=LEASE)
+    return SQLAlchemyStorage(url, table_prefix=server.prefix, lease=lease)
 
 
 def _cool(storage: SQLAlchemyStorage) -> None:
@@ -240,6 +245,7 @@ def at_once(storage: SQLAlchemyStorage) -> SQLAlchemyStorage:
     return storage
 
 
+@hasty
 @HARMS_AT_ONCE
 async def test_a_write_of_which_nobody_hears_is_recorded_once(
     server: Server, at_once: SQLAlchemyStorage, proxy: TcpProxy, harm: Callable[[TcpProxy, re.Pattern[bytes]], None]
@@ -251,6 +257,7 @@ async def test_a_write_of_which_nobody_hears_is_recorded_once(
     assert _stored(server) == [("RUNNING", 2, 2)]
 
 
+@hasty
 @HARMS_AT_ONCE
 async def test_a_saga_that_begins_unheard_is_free_for_others(
     server: Server, at_once: SQLAlchemyStorage, proxy: TcpProxy, harm: Callable[[TcpProxy, re.Pattern[bytes]], None]
@@ -264,6 +271,7 @@ async def test_a_saga_that_begins_unheard_is_free_for_others(
         assert len(await other.claim_due(["order"], 10)) == (harm is TcpProxy.lose_answer_to)
 
 
+@hasty
 async def test_after_a_while_a_connection_proves_itself_before_a_saga_begins(
     server: Server, storage: SQLAlchemyStorage, proxy: TcpProxy
 ) -> None:
@@ -279,6 +287,7 @@ async def test_after_a_while_a_connection_proves_itself_before_a_saga_begins(
 # Silence
 
 
+@hasty
 async def test_connections_that_fell_silent_are_replaced_in_time(
     server: Server, storage: SQLAlchemyStorage, proxy: TcpProxy
 ) -> None:
@@ -295,6 +304,7 @@ async def test_connections_that_fell_silent_are_replaced_in_time(
     assert _stored(server) == [("RUNNING", 2, 2)]
 
 
+@hasty
 async def test_a_silence_at_the_commit_is_told_in_time(
     server: Server, storage: SQLAlchemyStorage, proxy: TcpProxy
 ) -> None:
@@ -318,6 +328,7 @@ async def _until_recorded(storage: SQLAlchemyStorage, what: Write) -> None:
         return
 
 
+@hasty
 async def test_a_server_that_can_ends_the_transactions_of_clients_that_vanished(
     server: Server, storage: SQLAlchemyStorage
 ) -> None:
@@ -338,6 +349,7 @@ async def test_a_server_that_can_ends_the_transactions_of_clients_that_vanished(
     assert migrating == "0"
 
 
+@hasty
 async def test_a_server_that_accepts_and_says_nothing_is_told_in_time(
     server: Server, storage: SQLAlchemyStorage, proxy: TcpProxy
 ) -> None:
@@ -412,6 +424,7 @@ HARMS: dict[str, Callable[[TcpProxy], None]] = {
 }
 
 
+@hasty
 @pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS.keys())
 async def test_a_saga_does_not_notice_a_connection_that_was_lost(
     storage: SQLAlchemyStorage, proxy: TcpProxy, harm: Callable[[TcpProxy], None]
@@ -422,6 +435,7 @@ async def test_a_saga_does_not_notice_a_connection_that_was_lost(
     assert (result.state, result.context.acts) == (SagaState.COMPLETED, 2)
 
 
+@hasty
 async def test_a_saga_whose_server_goes_away_goes_on_when_it_is_back(
     server: Server, storage: SQLAlchemyStorage, proxy: TcpProxy
 ) -> None:
