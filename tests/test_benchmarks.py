@@ -41,7 +41,7 @@ def run(*arguments: str) -> list[list[str]]:
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=600,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

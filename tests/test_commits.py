@@ -115,7 +115,7 @@ async def test_no_transaction_is_open_while_an_act_an_undo_or_a_probe_runs(tmp_p
     locked: list[str] = []
 
     def lock(where: str) -> None:
-        rival = sqlite3.connect(file, timeout=2, isolation_level=None)
+        rival = sqlite3.connect(file, timeout=30, isolation_level=None)
         rival.execute("BEGIN IMMEDIATE")
         rival.execute("ROLLBACK")
         rival.close()

@@ -413,7 +413,7 @@ async def test_an_act_whose_claim_is_lost_is_cancelled_at_once(did: list[str]) -
         except Exception as error:  # noqa: BLE001 - its name is looked at
             ends.append(type(error).__name__)
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as group:
             group.start_soon(run)
             await began.wait()

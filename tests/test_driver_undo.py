@@ -140,7 +140,7 @@ async def test_an_undo_that_its_processes_did_not_outlive_is_given_up_and_the_re
     for run in (lambda: saga.run(Journey(), saga_id="j"), lambda: recover_saga(saga, "j")):
         began.append(anyio.Event())
         await lost_in(began[-1], storage, run)
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         result = await recover_saga(saga, "j")
     assert result.state is SagaState.PARKED
     assert did == ["act a", "act b", "undo b", "undo b", "undo a"]

@@ -28,7 +28,7 @@ def exit_codes(script: str, points: Iterable[int], *arguments: object) -> list[i
     command = [sys.executable, str(HERE / script), ",".join(map(str, points)), *map(str, arguments)]
     path = os.pathsep.join([str(HERE), *sys.path])
     done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True, timeout=100, check=True
+        command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True, timeout=600, check=True
     )
     return [int(code) for code in done.stdout.split()]
 

@@ -114,7 +114,7 @@ async def never() -> dict[str, Any]:
 
 async def ended(storage: Storage, saga_id: str) -> SagaState:
     """Wait until a saga has ended, and say how."""
-    with anyio.fail_after(6):
+    with anyio.fail_after(30):
         while not (state := (await storage.load(saga_id)).summary.state).is_end:  # noqa: ASYNC110 - nobody tells
             await anyio.sleep(0.01)
     return state
