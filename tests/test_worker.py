@@ -19,6 +19,7 @@ from anyio.abc import Process
 from anyio.lowlevel import checkpoint
 from anyio.streams.buffered import BufferedByteReceiveStream
 from attrs import define
+from virtual_time import in_jumping_time
 
 from anysaga import (
     InvalidArgument,
@@ -327,6 +328,36 @@ async def test_a_saga_that_was_claimed_while_the_worker_began_to_drain_is_given_
     await worker.run()
     summary = (await storage.load("one")).summary
     assert (did, summary.state, summary.owner) == ([], SagaState.PENDING, None)
+
+
+@in_jumping_time
+async def test_running_sagas_have_the_time_to_drain_and_no_more_however_long_the_store_takes_to_answer(
+    did: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    inside, looks = anyio.Event(), anyio.Event()
+
+    class Slow(MemoryStorage):
+        async def claim_due(self, names: Iterable[str], limit: int) -> list[Claim]:
+            if inside.is_set():
+                looks.set()
+                await anyio.sleep(3600)
+            return await super().claim_due(names, limit)
+
+    async def during() -> None:
+        inside.set()
+        await anyio.sleep_forever()
+
+    storage = Slow()
+    saga = saga_of(storage, did, during)
+    await saga.submit(Order(1), saga_id="one")
+    async with working(saga, Results(), drain_timeout=20) as worker:
+        await inside.wait()
+        await looks.wait()
+        told = anyio.current_time()
+        worker.drain()
+    assert anyio.current_time() - told < 30
+    assert (await storage.load("one")).summary.owner is None
+    assert "1 sagas did not stop within 20 s" in caplog.text
 
 
 class Shaky(Step[Order]):

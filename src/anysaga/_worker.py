@@ -76,6 +76,7 @@ class SagaWorker:
         self._drains = False
         self._running = 0
         self._changed: anyio.Event | None = None
+        self._ends: anyio.Event | None = None
         self._closed: StorageClosed | None = None
 
     async def run(self, *, handle_signals: bool = True) -> None:
@@ -89,17 +90,18 @@ class SagaWorker:
         """
         if self._changed is not None:
             raise InvalidArgument("worker", self, "it runs already: make one worker for each run")
-        self._changed = anyio.Event()
+        self._changed, self._ends = anyio.Event(), anyio.Event()
         try:
             async with create_task_group() as group:
                 if handle_signals and threading.current_thread() is threading.main_thread():
                     group.start_soon(self._watch_signals, group.cancel_scope)
                 async with create_task_group() as sagas:
+                    group.start_soon(self._limit, sagas.cancel_scope, self._ends)  # noqa: ASYNC111 - cancelled at their end
                     await self._take_up(sagas)
-                    group.start_soon(self._limit, sagas.cancel_scope)  # noqa: ASYNC111 - cancelled once they ended
+                    self._ends.set()
                 group.cancel_scope.cancel()
         finally:
-            self._drains, self._changed = False, None
+            self._drains, self._changed, self._ends = False, None, None
         if self._closed is not None:
             raise self._closed  # not from inside, where task groups would wrap it
 
@@ -111,6 +113,8 @@ class SagaWorker:
         """
         self._drains = True
         self._notify()
+        if self._ends is not None:
+            self._ends.set()
 
     async def _watch_signals(self, scope: CancelScope) -> None:
         with anyio.open_signal_receiver(*_SIGNALS) as signals:
@@ -121,7 +125,8 @@ class SagaWorker:
                 logger.info("%s: no more sagas are taken up", signal.Signals(number).name)
                 self.drain()
 
-    async def _limit(self, scope: CancelScope) -> None:
+    async def _limit(self, scope: CancelScope, ends: anyio.Event) -> None:
+        await ends.wait()
         with move_on_after(self._drain_timeout):
             while True:
                 self._recovery.stop_waiting()
