@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -9,8 +10,21 @@ import pytest
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class
 from attrs import define
 
-from anysaga import MemoryStorage, Middleware, NextSaga, Parallel, Saga, SagaCall, SagaResult, SagaState, Step, recover
+from anysaga import (
+    MemoryStorage,
+    Middleware,
+    NextSaga,
+    Parallel,
+    Saga,
+    SagaCall,
+    SagaResult,
+    SagaState,
+    Step,
+    recover,
+    recover_saga,
+)
 from anysaga._shield import run_shielded
+from anysaga.abc import Claim
 
 pytestmark = pytest.mark.anyio
 
@@ -176,3 +190,32 @@ async def test_a_middleware_that_gives_up_leaves_an_act_its_grace_and_no_more() 
     with anyio.fail_after(30):
         assert await recover([saga], storage=storage) == []
     assert (await storage.load("o")).summary.state is SagaState.RUNNING
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("door", ["submit", "recover_saga"])
+async def test_a_claim_is_given_back_though_its_owner_is_torn_out_meanwhile(door: str) -> None:
+    """By asyncio itself, which no shield holds off. Nobody would take the saga up while this process lives."""
+
+    class Slow(MemoryStorage):
+        async def release(self, claim: Claim, *, wait: float = 0.0) -> None:
+            releases.set()
+            await goes_on.wait()
+            await super().release(claim, wait=wait)
+
+    async def nothing() -> None: ...
+
+    releases, goes_on, storage = anyio.Event(), anyio.Event(), Slow()
+    mine, other = (Saga[Order](name=name, steps=[Charge("a", nothing)], storage=storage) for name in ("mine", "other"))
+    call = mine.submit(Order(), saga_id="o")
+    if door == "recover_saga":
+        goes_on.set()
+        await call
+        releases, goes_on = anyio.Event(), anyio.Event()
+        call = recover_saga(other, "o")  # type: ignore[assignment]  # which is given back, since it is another saga
+    task = asyncio.ensure_future(call)
+    await releases.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await storage.load("o")).summary.owner is None

@@ -10,7 +10,6 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Literal, Self
 
-from anyio import CancelScope
 from attrs import evolve, frozen
 
 from anysaga._arguments import check_texts
@@ -19,6 +18,7 @@ from anysaga._errors import InvalidArgument, OperationRefused, StorageError
 from anysaga._ids import checked_id
 from anysaga._nodes import is_below
 from anysaga._records import LIVE_STATES, Claim, Entry, EntryKind, Outcome, SagaState, Write
+from anysaga._shield import give_back
 from anysaga._snapshot import fit_error
 from anysaga.abc import Storage
 
@@ -123,8 +123,8 @@ class _Desk:
     ) -> None:
         if error is None:
             return
-        with CancelScope(shield=True), suppress(StorageError):  # of which the storage takes care itself
-            await self.storage.release(self.claim)
+        with suppress(StorageError):  # of which the storage takes care itself
+            await give_back(self.storage, self.claim)  # noqa: ASYNC102 - shields itself
 
     @property
     def entries(self) -> tuple[Entry, ...]:

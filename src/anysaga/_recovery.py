@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any, TypeVar
 
 from anyio import CancelScope, CapacityLimiter, create_task_group
@@ -34,6 +34,7 @@ from anysaga._records import Claim, EntryKind, SagaRecord, SagaState
 from anysaga._results import SagaResult
 from anysaga._saga import Saga, checked_storage, made_sagas
 from anysaga._saga_scope import SagaScope
+from anysaga._shield import give_back
 from anysaga._submitting import refuse_later_version
 from anysaga._wiring import GivenContainer, container_of
 from anysaga.abc import Container, Storage
@@ -225,8 +226,8 @@ class Recovery:
     async def _give_back(self, claim: Claim, error: BaseException) -> None:
         """Nothing was driven: somebody else may, later if the fault may last."""
         wait = 0.0 if asks_to_end(error) else RETRY_AFTER
-        with CancelScope(shield=True):
-            await self.storage.release(claim, wait=wait)
+        with suppress(StorageError):  # of which the storage takes care itself
+            await give_back(self.storage, claim, wait=wait)
 
     def stored(self, record: SagaRecord) -> SagaResult[Any]:
         """The result of a saga that ended before."""

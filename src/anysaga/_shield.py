@@ -10,6 +10,8 @@ import anyio
 from anyio import CancelScope, create_task_group, current_time, get_cancelled_exc_class
 
 from anysaga._by_hand import by_hand
+from anysaga._records import Claim
+from anysaga.abc import Storage
 
 
 async def run_shielded(
@@ -58,6 +60,21 @@ async def run_shielded(
     if raised is not None:
         raise raised
     return not shield.cancelled_caught
+
+
+async def give_back(storage: Storage, claim: Claim, *, wait: float = 0.0) -> None:
+    """Release a claim, whatever is cancelled around it. A release that is torn out all the same is left to the store.
+
+    Else the saga would stay ours for as long as this process lives, and nobody would go on with it.
+    """
+    try:
+        with CancelScope(shield=True):
+            await storage.release(claim, wait=wait)
+    except Exception:
+        raise  # the store sees to it itself
+    except BaseException:
+        storage.defer(claim)
+        raise
 
 
 async def _limit_once_cancelled(shield: CancelScope, grace: float, ask: Callable[[], bool]) -> None:

@@ -9,7 +9,8 @@ from anyio import CancelScope
 from anysaga._definition import Definition
 from anysaga._errors import NotReadable, SagaMismatch
 from anysaga._live_context import LiveContext
-from anysaga._records import Entry, NewSaga, SagaRecord, SagaState
+from anysaga._records import Claim, Entry, NewSaga, SagaRecord, SagaState
+from anysaga._shield import give_back
 from anysaga._snapshot import digest
 from anysaga.abc import Storage
 
@@ -21,11 +22,12 @@ async def submit_saga(definition: Definition, storage: Storage, context: Any, sa
     """
     text = LiveContext(definition, context).encode()
     new = new_saga(definition, saga_id, text, SagaState.PENDING)
+    claim: Claim | None = None
     with CancelScope(shield=True):
         claim = await storage.create(new)
-        if claim is not None:
-            await storage.release(claim)
-            return
+    if claim is not None:
+        await give_back(storage, claim)
+        return
     refuse_other_payload(definition, await storage.load(saga_id), context)
 
 

@@ -20,7 +20,7 @@ from anysaga import (
     recover_saga,
     retry,
 )
-from anysaga.abc import SagaRecord, Storage, Write
+from anysaga.abc import Claim, SagaRecord, Storage, Write
 
 pytestmark = pytest.mark.anyio
 
@@ -97,6 +97,36 @@ async def test_a_saga_that_ends_while_it_is_looked_at_is_a_result(
 
     monkeypatch.setattr(storage, "load", loads_what_ends_just_then)
     assert (await recover_saga(saga, "t")).state is SagaState.COMPLETED
+
+
+class Unreleasing(MemoryStorage):
+    """Gives a saga back later than it was asked to."""
+
+    async def release(self, claim: Claim, *, wait: float = 0.0) -> None:
+        self.defer(claim)
+        raise StorageUnavailable("orders.db", "it is away")
+
+
+class Hangs(Hotel):
+    def __init__(self, bank: Bank) -> None: ...
+
+
+async def test_who_is_cancelled_hears_of_that_and_not_of_a_store_that_takes_nothing_back() -> None:
+    storage, begun = Unreleasing(), anyio.Event()
+
+    async def hangs() -> Bank:
+        begun.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    saga = Saga[Tour](name="tour", steps=[Hangs], storage=storage, container={Bank: hangs})
+    with pytest.raises(StorageUnavailable):
+        await saga.submit(Tour(), saga_id="t")
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(recover_saga, saga, "t"))
+        await begun.wait()
+        group.cancel_scope.cancel()
+    assert (await storage.load("t")).summary.owner is None
 
 
 class Broken(Step[Tour]):
