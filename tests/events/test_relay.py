@@ -30,6 +30,7 @@ from anysaga import (
     current_step,
     secret,
 )
+from anysaga._event_map import BROKER
 from anysaga.abc import Delivery, Message, Publisher, Settlement, Storage
 from anysaga.events import EventRelay, current_message
 from anysaga.storages._clock import ManualClock
@@ -684,6 +685,22 @@ async def test_a_relay_that_drains_ends_what_is_under_way_and_takes_up_nothing_m
         may_end.set()
     assert len(done) == 1
     assert (await relay.lag()).waiting == 1
+
+
+async def test_what_was_leased_while_its_relay_began_to_drain_is_given_back_untried() -> None:
+    class Late(MemoryStorage):
+        async def lease_events(self, destination: str, limit: int, seconds: float) -> list[Delivery]:
+            leased = await super().lease_events(destination, limit, seconds)
+            relay.drain()
+            return leased
+
+    storage, broker = Late(), Broker()
+    await run(storage, "a")
+    relay = EventRelay(storage, publisher=broker)
+    await relay.run()
+    assert broker.ids == []
+    (left,) = await storage.lease_events(BROKER, 10, 600)
+    assert left.attempts == 1
 
 
 async def test_a_relay_may_run_twice_and_all_of_it_drains() -> None:

@@ -110,7 +110,8 @@ class DeliveryLane:
         results: Results = {}
         why = _UNTRIED
         try:
-            if chosen := self._chosen(deliveries):
+            chosen = () if self._end.is_set() else self._chosen(deliveries)  # it may have been told while it leased
+            if chosen:
                 await self.send(chosen, results, until)
         except DestinationAway as error:
             why = str(error)
