@@ -17,6 +17,7 @@ from anysaga import (
     MediatorClosed,
     MemoryStorage,
     NotDone,
+    Parallel,
     Retry,
     Saga,
     SagaAlreadyRunning,
@@ -26,6 +27,7 @@ from anysaga import (
     SagaMismatch,
     SagaNotFound,
     SagaState,
+    SagaStream,
     SagaWorker,
     Step,
     current_step,
@@ -161,25 +163,30 @@ async def test_a_cancelled_caller_has_the_saga_undone_where_that_is_wanted(
     assert await state_of(storage, "j") is SagaState.COMPENSATED
 
 
+class SlowToStore(MemoryStorage):
+    """Has stored a saga, and takes its time to say so."""
+
+    waits = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stored, self.goes_on = anyio.Event(), anyio.Event()
+
+    async def create(self, new: NewSaga) -> Claim | None:
+        claim = await super().create(new)
+        self.stored.set()
+        await self.goes_on.wait()
+        return claim
+
+
 async def test_a_caller_that_is_cancelled_while_its_saga_is_stored_has_it_undone(did: list[str]) -> None:
     """And not given to recovery, which would finish it."""
-    stored, goes_on = anyio.Event(), anyio.Event()
-
-    class Slow(MemoryStorage):
-        waits = True
-
-        async def create(self, new: NewSaga) -> Claim | None:
-            claim = await super().create(new)
-            stored.set()
-            await goes_on.wait()
-            return claim
-
-    storage, sagas = Slow(), SagaMap()
+    storage, sagas = SlowToStore(), SagaMap()
     sagas.bind(Journey, saga_of(None, Leg("a", did)))
     async with SagaMediator(sagas, storage=storage, on_disconnect="compensate") as mediator:
-        async with cancelled_once(stored, lambda: mediator.run(Journey(), saga_id="j")):
+        async with cancelled_once(storage.stored, lambda: mediator.run(Journey(), saga_id="j")):
             pass
-        goes_on.set()
+        storage.goes_on.set()
         await eventually_ended(mediator)
     assert await state_of(storage, "j") is SagaState.COMPENSATED
     assert did == []
@@ -256,10 +263,10 @@ async def test_leaving_the_mediator_stops_between_two_steps(
     mediator_of: Mediators, storage: Storage, did: list[str]
 ) -> None:
     """The running step is waited for, nothing is undone, callers are told, and the saga can be resumed at once."""
-    began, ends = anyio.Event(), anyio.Event()
+    began, ends = [anyio.Event(), anyio.Event()], anyio.Event()
 
     async def act(journey: Journey) -> None:
-        began.set()
+        began[len(did) - 1].set()
         await ends.wait()
 
     told: list[str] = []
@@ -281,9 +288,9 @@ async def test_leaving_the_mediator_stops_between_two_steps(
     async with anyio.create_task_group() as group:
         async with mediator:
             group.start_soon(run, "j")
-            await began.wait()
+            await began[0].wait()
             group.start_soon(watch, "s")
-            await anyio.wait_all_tasks_blocked()
+            await began[1].wait()
             group.start_soon(_set_later, ends)
         with pytest.raises(MediatorClosed):
             await mediator.run(Journey())
@@ -294,6 +301,27 @@ async def test_leaving_the_mediator_stops_between_two_steps(
         assert (await mediator.resume("j")).state is SagaState.COMPLETED
         assert (await mediator.resume("s")).state is SagaState.COMPLETED
     assert did == ["act a", "act a", "act b", "act b"]
+
+
+@pytest.mark.parametrize("watched", [False, True])
+async def test_a_saga_that_is_stored_while_its_mediator_is_left_is_given_back_as_it_was(
+    did: list[str], watched: bool
+) -> None:
+    async def run() -> None:
+        with pytest.raises(MediatorClosed):
+            if watched:
+                await anext(mediator.stream(Journey(), saga_id="j"))
+            else:
+                await mediator.run(Journey(), saga_id="j")
+
+    storage, sagas = SlowToStore(), SagaMap()
+    sagas.bind(Journey, saga_of(None, Leg("a", did)))
+    async with anyio.create_task_group() as group, SagaMediator(sagas, storage=storage) as mediator:
+        group.start_soon(run)
+        await storage.stored.wait()
+        group.start_soon(_set_later, storage.goes_on)
+    summary = (await storage.load("j")).summary
+    assert (did, summary.state, summary.owner) == ([], SagaState.RUNNING, None)
 
 
 async def _set_later(event: anyio.Event) -> None:
@@ -425,6 +453,32 @@ async def test_leaving_gives_a_saga_back_that_waits_for_a_retry(
     assert (summary.state, summary.owner, did) == (SagaState.RUNNING, None, ["act a"])
 
 
+@pytest.mark.parametrize("beside", [False, True])
+async def test_leaving_gives_a_saga_back_whose_retry_comes_in_that_moment(
+    did: list[str], monkeypatch: pytest.MonkeyPatch, beside: bool
+) -> None:
+    """Its step acted again all the same, and was cancelled at once."""
+    waits, turn = anyio.Event(), anyio.Event()
+
+    async def sleep_until(moment: float) -> None:
+        waits.set()
+        await turn.wait()
+
+    async def run() -> None:
+        with pytest.raises(MediatorClosed):
+            await mediator.run(Journey(), saga_id="j")
+
+    monkeypatch.setattr("anysaga._lane.sleep_until", sleep_until)
+    leg = Leg("a", did, act=raises(NotDone()), retry=Retry(2, delay=1.0))
+    storage, sagas = MemoryStorage(), SagaMap()
+    sagas.bind(Journey, saga_of(None, Parallel(leg, Leg("b", did)) if beside else leg))
+    async with anyio.create_task_group() as group, SagaMediator(sagas, storage=storage) as mediator:
+        group.start_soon(run)
+        await waits.wait()
+        turn.set()
+    assert (did.count("act a"), await state_of(storage, "j")) == (1, SagaState.RUNNING)
+
+
 async def test_a_cancelled_owner_cancels_its_sagas_without_undoing_them(
     mediator_of: Mediators, storage: Storage, did: list[str]
 ) -> None:
@@ -532,6 +586,40 @@ async def test_without_async_with_a_stream_that_is_closed_suspends(
         await anext(stream)
     assert await state_of(storage, "j") is SagaState.RUNNING
     assert (await mediator.resume("j")).state is SagaState.COMPLETED
+
+
+async def _watch(stream: SagaStream[Journey], seen: list[str]) -> None:
+    seen.extend([step.step_name async for step in stream])
+
+
+async def test_a_stream_that_is_closed_while_the_mediator_starts_begins_nothing(
+    mediator_of: Mediators, storage: Storage, did: list[str]
+) -> None:
+    starts, goes_on = anyio.Event(), anyio.Event()
+
+    async def start() -> None:
+        starts.set()
+        await goes_on.wait()
+
+    stream = mediator_of(Leg("a", did), on_startup=[start]).stream(Journey())
+    async with anyio.create_task_group() as group:
+        group.start_soon(_watch, stream, did)
+        await starts.wait()
+        await stream.aclose()
+        goes_on.set()
+    assert (did, await storage.find()) == ([], [])
+
+
+async def test_without_async_with_a_stream_that_is_closed_while_its_saga_is_stored_suspends(did: list[str]) -> None:
+    storage, sagas = SlowToStore(), SagaMap()
+    sagas.bind(Journey, saga_of(None, Leg("a", did)))
+    stream = SagaMediator(sagas, storage=storage).stream(Journey(), saga_id="j")
+    async with anyio.create_task_group() as group:
+        group.start_soon(_watch, stream, did)
+        await storage.stored.wait()
+        await stream.aclose()
+        storage.goes_on.set()
+    assert (did, (await storage.load("j")).summary.owner) == ([], None)
 
 
 async def test_without_async_with_a_stream_that_is_left_with_an_error_undoes(

@@ -137,6 +137,8 @@ class Drive:
         async with self._transaction as transaction:
             if self._goes_back:  # its caller went away while it was being stored
                 self._undo_when_cancelled()
+            elif self._pool.is_closed():
+                await transaction.suspend()
             if self._shows:
                 async for step in transaction:
                     self._shown.append(step)

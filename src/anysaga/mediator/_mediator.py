@@ -141,14 +141,13 @@ class SagaMediator:
         """
         saga, identity = self._sagas.of(context), identity_of(saga_id)
 
-        async def begin() -> Source:
-            await self._ready(saga, identity)
+        def begin() -> Source:
             if self._pool is None:
                 return Driving(saga.transaction(context, saga_id=identity), self._deliveries.flush)
             drive = self._start(self._pool, saga, context, identity, shows=True)
             return Watching(drive, lambda: self._disconnect(drive))
 
-        return SagaStream(identity, begin)
+        return SagaStream(identity, lambda: self._ready(saga, identity), begin)
 
     async def submit(self, context: object, *, saga_id: str | uuid.UUID | None = None) -> str:
         """Leave the context's saga to the workers, and return its id; see `Saga.submit`."""

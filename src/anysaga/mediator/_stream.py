@@ -43,8 +43,9 @@ class SagaStream(Generic[ContextT]):
     a time may ask for a step; another one beside it is refused with `InvalidArgument`.
     """
 
-    def __init__(self, saga_id: str, begin: Callable[[], Awaitable[Source]]) -> None:
+    def __init__(self, saga_id: str, ready: Callable[[], Awaitable[None]], begin: Callable[[], Source]) -> None:
         self._saga_id = saga_id
+        self._ready = ready
         self._begin = begin
         self._source: Source | None = None
         self._result: SagaResult[ContextT] | None = None
@@ -69,7 +70,7 @@ class SagaStream(Generic[ContextT]):
 
     def _again(self) -> SagaStream[ContextT]:
         """The same stream, not begun yet."""
-        return SagaStream(self._saga_id, self._begin)
+        return SagaStream(self._saga_id, self._ready, self._begin)
 
     def __aiter__(self) -> Self:
         return self
@@ -82,7 +83,7 @@ class SagaStream(Generic[ContextT]):
         self._busy = True
         try:
             if self._source is None:
-                self._source = await self._begin()
+                self._source = await self._begun()
             step = await self._source.next()
         except BaseException:
             self._over = True
@@ -102,6 +103,12 @@ class SagaStream(Generic[ContextT]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._leave(error)  # noqa: ASYNC102 - shields itself where it must
+
+    async def _begun(self) -> Source:
+        await self._ready()
+        if self._over:  # left meanwhile
+            raise StopAsyncIteration
+        return self._begin()
 
     async def _leave(self, error: BaseException | None) -> None:
         over, self._over = self._over, True
@@ -148,6 +155,7 @@ class Driving:
         self._transaction = transaction
         self._finish = finish
         self._entered = False
+        self._left = False
 
     async def next(self) -> StepResult[Any] | None:
         """Enter the transaction, go on, and leave it at the end."""
@@ -155,6 +163,9 @@ class Driving:
         if not self._entered:
             await transaction.__aenter__()
             self._entered = True
+            if self._left:  # meanwhile
+                await self.leave(None)
+                raise StopAsyncIteration
         try:
             return await transaction.__anext__()
         except StopAsyncIteration:
@@ -170,6 +181,7 @@ class Driving:
 
     async def leave(self, error: BaseException | None) -> None:
         """Undo the saga because of an error; else give it back."""
+        self._left = True
         if not self._entered:
             return
         try:
