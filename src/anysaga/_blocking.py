@@ -212,17 +212,19 @@ class BlockingRunner:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._loop is not None and self._loop.is_left_alone:
-            self._stack.pop_all()
-        else:
-            self._stack.__exit__(exc_type, exc, traceback)
-        self._loop = None
+        try:
+            if self._loop is not None and self._loop.is_left_alone:
+                self._stack.pop_all()
+            else:
+                self._stack.__exit__(exc_type, exc, traceback)
+        finally:
+            self._loop = None
 
     def _end_iterations(self) -> None:
-        """End what is still iterated: the loop would wait for it."""
-        for iterator in list(self._iterators):
-            with suppress(TransactionMisused):  # another thread is in the middle of a step, whose end gives it back
-                iterator.close()
+        """End what is still iterated, each one though another one fails."""
+        with ExitStack() as stack:
+            for iterator in list(self._iterators):
+                stack.callback(_end, iterator)
 
     def _iterate(
         self,
@@ -259,6 +261,11 @@ class BlockingRunner:
         if self._loop is None:
             raise self._misused()
         return self._loop
+
+
+def _end(iterator: SagaIterator[Any]) -> None:
+    with suppress(TransactionMisused):  # another thread is in the middle of a step, whose end gives it back
+        iterator.close()
 
 
 def _refuse_in_loop(caller: str) -> None:

@@ -82,12 +82,8 @@ class SagaIterator(Generic[ContextT]):
 
     def close(self) -> None:
         """End here: a saga that is not over is suspended."""
-        if self._closed:
-            return
-        try:
-            self.suspend()
-        finally:
-            self._leave(None, None, None)
+        if not self._closed:
+            self._end()
 
     def __iter__(self) -> Iterator[StepResult[Any]]:
         return self
@@ -104,6 +100,8 @@ class SagaIterator(Generic[ContextT]):
 
     def _advance(self) -> StepResult[Any]:
         self._begin()
+        if self._closed:
+            raise StopIteration
         transaction = self.transaction
         try:
             return self._runner._call(transaction.__anext__, transaction.grace)
@@ -144,8 +142,10 @@ class SagaIterator(Generic[ContextT]):
             self.close()
 
     def _begin(self) -> None:
-        if self._manager is not None or self._closed:
-            return
+        if self._manager is None and not self._closed:
+            self._open()
+
+    def _open(self) -> None:
         if self._owns_runner:
             self._runner.__enter__()
         try:
@@ -161,6 +161,16 @@ class SagaIterator(Generic[ContextT]):
         _begun.add(self)
         atexit.unregister(_end_all)  # to come before what was registered meanwhile: its loop, and that of its storage
         atexit.register(_end_all)
+        if self._closed:  # by another thread, which did not see it
+            self._end()
+
+    def _end(self) -> None:
+        self._closed = True  # before the look, which the thread that begins it takes after
+        try:
+            if self._manager is not None:
+                self._runner._call(self.transaction.suspend, 0.0)
+        finally:
+            self._leave(None, None, None)
 
     def _let_go(self, error: BaseException) -> None:
         """Leave the saga to its end, or to recovery: nobody wants to wait."""

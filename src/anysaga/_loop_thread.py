@@ -44,6 +44,7 @@ class LoopThread:
         self._at_end = at_end
         self._process = os.getpid()
         self._abandoned = False
+        self._blocks: set[_Block[Any]] | None = set()
         self._ready: Future[BlockingPortal] = Future()
         self._ended: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="anysaga-blocking", daemon=True)
@@ -94,8 +95,10 @@ class LoopThread:
             return self._portal.start_task_soon(run)
         except RuntimeError as stopped:  # and waits for what other threads still call
             run.ended.set()
-            problem = "is being left by another thread"
-            raise RunnerMisused(self._caller, problem, "have all threads end before that") from stopped
+            raise self._refusal() from stopped
+
+    def _refusal(self) -> RunnerMisused:
+        return RunnerMisused(self._caller, "is being left by another thread", "have all threads end before that")
 
     def _end(self, run: _Run[_T], grace: float) -> bool:
         """Cancel a call. Whether it ended in time; a second Ctrl-C says that nobody wants to wait."""
@@ -104,6 +107,18 @@ class LoopThread:
             return run.ended.wait(grace)
         except BaseException:  # noqa: ASYNC103, BLE001 - the first one is raised
             return False  # noqa: ASYNC104 - as above
+
+    def host(self, block: _Block[Any]) -> None:
+        """Have a block live here. It is left at the latest when the loop ends, by whose threads it may not be."""
+        if self._blocks is None:
+            raise self._refusal()
+        self._blocks.add(block)
+        self.group.start_soon(block.live)
+
+    def forget(self, block: _Block[Any]) -> None:
+        """Take note that a block has ended."""
+        if self._blocks is not None:
+            self._blocks.remove(block)
 
     def _run(self) -> None:
         try:
@@ -118,6 +133,9 @@ class LoopThread:
         async with BlockingPortal() as portal, create_task_group() as self.group:
             self._ready.set_result(portal)
             await portal.sleep_until_stopped()
+            blocks, self._blocks = self._blocks or (), None
+            for block in blocks:
+                block.end()
         await self._at_end()
 
 
@@ -186,9 +204,16 @@ class _Block(AbstractContextManager[_T]):
         self._manager = manager
         self._entering = entering
         self._leaving = leaving
+        self._is_entered = False
+        self._given: tuple[type[BaseException] | None, BaseException | None, TracebackType | None] = (None, None, None)
 
     def __enter__(self) -> _T:
-        return self._loop.call(self._enter, self._entering)
+        try:
+            return self._loop.call(self._enter, self._entering)
+        except BaseException as error:
+            if self._is_entered and not self._loop.is_left_alone:  # Ctrl-C came just then
+                self.__exit__(type(error), error, error.__traceback__)
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -200,14 +225,18 @@ class _Block(AbstractContextManager[_T]):
         self._scope = CancelScope()
         self._entered, self._left, self._ended = anyio.Event(), anyio.Event(), anyio.Event()
         self._raised: BaseException | None = None
-        self._loop.group.start_soon(self._live)
+        self._loop.host(self)
         await self._until(self._entered)
         if self._raised is not None:
             raise self._raised
         return self._value
 
-    async def _leave(self) -> None:
+    def end(self) -> None:
+        """Leave it soon. To be called in the loop."""
         self._left.set()
+
+    async def _leave(self) -> None:
+        self.end()
         await self._until(self._ended)
         if self._raised is not None:
             raise self._raised
@@ -222,10 +251,12 @@ class _Block(AbstractContextManager[_T]):
                 await self._ended.wait()
             raise
 
-    async def _live(self) -> None:
+    async def live(self) -> None:
+        """Enter it, and leave it once that is wanted."""
         try:
             with self._scope:
                 self._value = await self._manager.__aenter__()
+                self._is_entered = True
                 try:
                     self._entered.set()
                     await self._left.wait()
@@ -238,5 +269,7 @@ class _Block(AbstractContextManager[_T]):
             if isinstance(error, get_cancelled_exc_class()):
                 raise
         finally:
+            self._is_entered = False
+            self._loop.forget(self)
             self._entered.set()
             self._ended.set()

@@ -7,11 +7,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from itertools import count
 from pathlib import Path
 
 import anyio
 import pytest
-from tours import Hotel, Tour, Train
+from tours import Hotel, Tour, TourSaga, Train
 
 from anysaga import (
     BlockingMediator,
@@ -131,6 +132,42 @@ def test_a_second_one_lets_go_at_once_and_blames_nobody(backend: str, done: list
         list(iter_saga(saga, Tour("train dirty"), storage=MemoryStorage(), backend=backend))
     assert not hasattr(caught.value, "__notes__")
     assert "undo hotel" not in done
+
+
+@pytest.fixture
+def interrupted_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupt the first call when it has ended in the loop, and its thread is about to hear of that."""
+    calls = count()
+
+    def result(future: Future[object]) -> object:
+        value = _result(future)
+        if not next(calls):
+            raise KeyboardInterrupt
+        return value
+
+    monkeypatch.setattr("anysaga._loop_thread._result", result)
+
+
+@pytest.mark.usefixtures("interrupted_late")
+@BACKENDS
+def test_a_saga_that_has_just_been_opened_can_be_interrupted(backend: str, done: list[str]) -> None:
+    """The thread waited for ever for the end of what nobody was inside of."""
+    storage = MemoryStorage()
+    with pytest.raises(KeyboardInterrupt):
+        next(iter_saga(TourSaga, Tour(), saga_id="t", storage=storage, backend=backend))
+    assert (done, anyio.run(storage.load, "t").summary.state) == ([], SagaState.COMPENSATED)
+
+
+@pytest.mark.usefixtures("interrupted_late")
+@BACKENDS
+def test_a_mediator_that_has_just_been_opened_can_be_interrupted(backend: str) -> None:
+    sagas = SagaMap()
+    sagas.bind(Tour, TourSaga)
+    mediator = SagaMediator(sagas)
+    with pytest.raises(KeyboardInterrupt), BlockingMediator(mediator, backend=backend):
+        raise AssertionError
+    with BlockingMediator(mediator, backend=backend) as again:
+        assert again.run(Tour()).state is SagaState.COMPLETED
 
 
 @pytest.mark.parametrize("door", [run_saga, lambda *args, **options: list(iter_saga(*args, **options))])

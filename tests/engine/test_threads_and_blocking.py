@@ -30,6 +30,7 @@ from anysaga import (
     SQLAlchemyStorage,
     Step,
     StorageClosed,
+    StorageRefused,
     StorageUnavailable,
     checkpoint,
     current_step,
@@ -37,6 +38,7 @@ from anysaga import (
     run_saga,
     run_worker,
 )
+from anysaga.abc import Claim, NewSaga, Write
 
 
 @pytest.fixture(autouse=True)
@@ -256,6 +258,85 @@ def test_leaving_a_runner_suspends_what_is_still_iterated(done: list[str], enter
     assert run_saga(TourSaga, saga_id="t", storage=storage).state is SagaState.COMPLETED
 
 
+class Full(MemoryStorage):
+    """Takes no write that gives a saga back."""
+
+    async def record(self, write: Write) -> int:
+        if write.release:
+            raise StorageRefused("tours.db", "the disk is full")
+        return await super().record(write)
+
+
+def test_leaving_a_runner_ends_all_iterations_though_some_cannot_be_suspended(done: list[str]) -> None:
+    """Its loop waited for the others for ever."""
+    storage = Full()
+    with pytest.raises(StorageRefused, match="the disk is full"), BlockingRunner(storage=storage) as runner:
+        iterators = [runner.iterate(TourSaga, Tour(), saga_id=saga_id) for saga_id in "tuv"]
+        for steps in iterators:
+            next(steps)
+    assert [summary.owner for summary in anyio.run(storage.find)] == [None, None, None]
+
+
+class SlowToBegin(MemoryStorage):
+    """Takes its time to store a saga."""
+
+    waits = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begins, self.goes_on = threading.Event(), threading.Event()
+
+    async def create(self, new: NewSaga) -> Claim | None:
+        self.begins.set()
+        await anyio.to_thread.run_sync(self.goes_on.wait, 20)
+        return await super().create(new)
+
+
+def test_leaving_a_runner_ends_an_iteration_that_another_thread_is_just_beginning(done: list[str]) -> None:
+    """Its loop waited for it for ever: that thread came too late to leave it."""
+    storage = SlowToBegin()
+    runner = BlockingRunner(storage=storage)
+    told: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            next(steps)
+        except RunnerMisused as error:
+            told.append(error)
+
+    with runner:
+        steps = runner.iterate(TourSaga, Tour(), saga_id="t")
+        asks = threading.Thread(target=ask)
+        asks.start()
+        assert storage.begins.wait(20)
+        loop = runner._running()
+        stop = loop._portal.stop
+
+        async def stops(cancel_remaining: bool = False) -> None:
+            await stop(cancel_remaining)
+            storage.goes_on.set()
+
+        loop._portal.stop = stops  # type: ignore[method-assign]
+    asks.join(20)
+    assert "is being left by another thread" in str(told[0])
+    assert (done, anyio.run(storage.load, "t").summary.owner) == ([], None)
+
+
+def test_an_iterator_that_is_closed_while_another_thread_begins_it_is_suspended(done: list[str]) -> None:
+    """Its saga stayed in hand, and its loop in the process, for ever."""
+    storage = SlowToBegin()
+    steps = iter_saga(TourSaga, Tour(), saga_id="t", storage=storage)
+    seen: list[object] = []
+    asks = threading.Thread(target=lambda: seen.extend(steps))
+    asks.start()
+    assert storage.begins.wait(20)
+    steps.close()
+    storage.goes_on.set()
+    asks.join(20)
+    assert (seen, done, anyio.run(storage.load, "t").summary.owner) == ([], [], None)
+    assert steps._runner._loop is None  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("ends", ["step", "runner"])
 def test_an_iterator_belongs_to_one_thread_at_a_time(ends: str) -> None:
     began, goes_on, storage = threading.Event(), threading.Event(), MemoryStorage()
@@ -470,6 +551,14 @@ def test_a_storage_that_cannot_be_closed_says_so_to_who_leaves_its_runner(
     monkeypatch.setattr("anysaga._saga.MemoryStorage", Unclosable)
     with pytest.raises(StorageUnavailable, match="the disk is gone"):
         run_saga(TourSaga, Tour(), backend=backend)
+
+
+def test_a_runner_whose_storage_could_not_be_closed_may_be_entered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anysaga._saga.MemoryStorage", Unclosable)
+    runner = BlockingRunner()
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable, match="the disk is gone"), runner:
+            assert runner.run(TourSaga, Tour()).state is SagaState.COMPLETED
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
