@@ -10,7 +10,7 @@ from anyio import CancelScope, Semaphore, get_cancelled_exc_class
 from anyio.abc import TaskGroup
 
 from anysaga._by_hand import by_hand
-from anysaga._cancellations import is_cancelled
+from anysaga._cancellations import native_requests
 
 IDLE = 32
 """How many tasks without work are kept."""
@@ -102,7 +102,7 @@ class _Task:
                     await by_hand(self._work(), around=self._context.run)
                     self._end_work()
                     # A loop that ends cancels each task once, and waits: one that would go on waiting here held it up.
-                    if is_cancelled(0) or not self._pool.keep(self):
+                    if self.scope.cancel_called or native_requests() or not self._pool.keep(self):
                         return
                     await self._wakings.acquire()
         except get_cancelled_exc_class():  # noqa: ASYNC103 - see below
