@@ -9,12 +9,24 @@ from typing import Any
 
 import anyio
 import pytest
-from journeys import AT_ONCE, Journey, Leg, PlainLeg, WatchedStorage, fails, hangs, hangs_once, kinds_of, saga_of
+from journeys import (
+    AT_ONCE,
+    Journey,
+    Leg,
+    PlainLeg,
+    WaitingStorage,
+    WatchedStorage,
+    fails,
+    hangs,
+    hangs_once,
+    kinds_of,
+    saga_of,
+)
 from virtual_time import in_jumping_time
 
-from anysaga import MemoryStorage, SagaState, _driver, _threads, current_step, recover_saga
+from anysaga import MemoryStorage, Parallel, SagaState, _driver, _threads, current_step, recover_saga
 from anysaga._crossing_threads import LoopLimiter
-from anysaga.abc import Storage, Write
+from anysaga.abc import Claim, Storage, Write
 
 pytestmark = pytest.mark.anyio
 
@@ -422,6 +434,41 @@ async def test_an_act_whose_claim_is_lost_is_cancelled_at_once(did: list[str]) -
 
 
 @in_jumping_time
+async def out_of_reach(met: anyio.Event) -> None:
+    """Tell that a cancellation may come, and let it come, but not in."""
+    met.set()
+    with anyio.CancelScope(shield=True):
+        await anyio.wait_all_tasks_blocked()
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+async def test_no_branch_begins_once_the_saga_was_cancelled(storage: Storage, did: list[str], limit: int) -> None:
+    """As no step does: its act would have been in doubt."""
+    began = anyio.Event()
+
+    async def act(journey: Journey) -> None:
+        await out_of_reach(began)
+
+    saga = saga_of(storage, Leg("a", did, act=act), Parallel(Leg("b", did), Leg("c", did), limit=limit))
+    await by_scope(began, lambda: saga.run(Journey(), saga_id="j"))
+    assert did == ["act a", "undo a"]
+
+
+async def test_no_step_begins_once_the_saga_was_cancelled_while_its_claim_was_confirmed(did: list[str]) -> None:
+    """A pivot would have been in doubt, and waited for a person."""
+    began = anyio.Event()
+
+    class Confirming(WaitingStorage):
+        async def confirm(self, claim: Claim) -> None:
+            await out_of_reach(began)
+            await super().confirm(claim)
+
+    storage = Confirming()
+    saga = saga_of(storage, Leg("a", did, pivot=True))
+    await by_scope(began, lambda: saga.run(Journey(), saga_id="j"))
+    assert (did, (await storage.load("j")).summary.state) == ([], SagaState.COMPENSATED)
+
+
 async def test_an_act_that_waits_for_a_thread_when_its_caller_is_cancelled_never_was(
     did: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

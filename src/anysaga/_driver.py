@@ -205,7 +205,8 @@ class Driver:
             elif lane.is_ready(decision) or await lane.prepare(decision):
                 if run.fresh and run.pauses:
                     return run.next_result()
-                await _take_turns()
+                if not next(_TURNS_TAKEN) % TURNS:
+                    await checkpoint()
                 back = await stepping.act(decision.leaf, decision.attempt)
                 if back is not None:
                     lane.go_back(back.path, back.cause)

@@ -83,7 +83,6 @@ class Lane:
         self.stepping.run.waiting += 1
         try:
             await sleep_until(wakes)
-            await checkpoint_if_cancelled()  # who stops what only waits may have done so just when its turn came
         finally:
             self.stepping.run.waiting -= 1
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from anyio import CancelScope, current_time
+from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, evolve, field
 
 from anysaga._breaking import CallStopped, SaysNothing, call_through
@@ -75,6 +76,7 @@ class Stepping:
         """
         progress = self.journal.progress
         await self.journal.storage.confirm(self._refuse_if_lost())
+        await checkpoint_if_cancelled()  # what has begun is in doubt, even where no store ever waits
         if progress.back and progress.goes_back(leaf):
             return None  # another branch failed meanwhile, and withdrew the intent
         self.context.bring_to(progress.context_of(leaf).base)
