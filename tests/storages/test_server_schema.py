@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from server_stores import DRIVERS, Server
 
+from anysaga import StorageUnavailable
 from anysaga.storages import SQLAlchemyStorage
 from anysaga.storages.sql._mysql import _LOCK
 from anysaga.storages.sql._tables import SCHEMA_VERSION
@@ -76,3 +77,44 @@ def test_mysql_lets_the_next_one_at_the_tables_once_what_was_done_can_be_seen(
     finally:
         storage._core.close()
     assert seen == [1, 1]
+
+
+def test_mysql_completes_tables_whose_creation_died_in_the_middle(server_of: Callable[[str], Server]) -> None:
+    """Nothing of it is undone there, and each index is a statement of its own."""
+    server = server_of("pymysql")
+    server.create()
+    complete, tables = _layout(server), server.tables
+    with server.engine.begin() as connection:
+        connection.execute(sa.delete(tables.meta))
+        tables.entries.drop(connection)
+        for index in tables.sagas.indexes:
+            index.drop(connection)
+    assert _open_at_once(server.twin) == []
+    assert _layout(server) == complete
+
+
+def _layout(server: Server) -> dict[str, set[str]]:
+    """The tables and their indexes, and what is known about them all."""
+    inspector = sa.inspect(server.engine)
+    with server.engine.connect() as connection:
+        version = {str(row) for row in connection.execute(sa.select(server.tables.meta))}
+    return {"version": version} | {
+        table.name: {str(index["name"]) for index in inspector.get_indexes(table.name)}
+        for table in server.tables.metadata.sorted_tables
+        if inspector.has_table(table.name)
+    }
+
+
+def test_who_waits_too_long_for_the_creator_of_mysqls_tables_is_told(server_of: Callable[[str], Server]) -> None:
+    """And makes none beside it."""
+    server = server_of("pymysql")
+    server.drop()
+    storage = server.twin(busy_timeout=0)
+    try:
+        with server.engine.connect() as creator:
+            creator.scalar(sa.select(sa.func.get_lock(_LOCK, 0)))
+            with pytest.raises(StorageUnavailable, match="another process is still creating its tables"):
+                storage._core.open()
+        assert not sa.inspect(server.engine).has_table(server.tables.meta.name)
+    finally:
+        storage._core.close()

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
@@ -61,6 +62,8 @@ class MySQLDatabase(ServerDatabase):
             options = table.dialect_options[dialect.name]
             options["engine"], options["charset"], options["collate"] = "InnoDB", "utf8mb4", collation
         super().create_tables(connection, known)
+        for index in chain.from_iterable(table.indexes for table in known):
+            index.create(connection, checkfirst=True)  # one by one, so who died in the middle may have left them out
 
     def settings(self, connection: sa.Connection) -> list[str]:
         dialect: Any = connection.dialect
