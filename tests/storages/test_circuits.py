@@ -14,8 +14,8 @@ from pathlib import Path
 
 import anyio
 import pytest
-import sqlalchemy as sa
 from circuit_child import CALLS, call
+from server_stores import DRIVERS, Server
 
 from anysaga import CircuitBreaker, CircuitOpen, CircuitState, MemoryStorage, SQLAlchemyStorage
 from anysaga.abc import CircuitStore
@@ -26,12 +26,19 @@ HERE = Path(__file__).parent
 Twins = tuple[CircuitStore, CircuitStore]
 
 
-@pytest.fixture(params=["memory", "sqlite", "aiosqlite"])
-async def twins(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Twins]:
+@pytest.fixture(params=["memory", "sqlite", "aiosqlite", *DRIVERS])
+async def twins(
+    request: pytest.FixtureRequest, tmp_path: Path, server_of: Callable[[str], Server]
+) -> AsyncIterator[Twins]:
     """Give two views of one store, as two processes have them."""
     if request.param == "memory":
         memory = MemoryStorage()
         yield memory, memory.twin()
+        return
+    if request.param in DRIVERS:
+        server = server_of(request.param)
+        async with server.new_storage() as here, server.twin() as there:
+            yield here, there
         return
     address = f"{'sqlite+aiosqlite' if request.param == 'aiosqlite' else 'sqlite'}:///{tmp_path / 's.db'}"
     async with SQLAlchemyStorage(address) as one, SQLAlchemyStorage(address) as two:
@@ -65,21 +72,13 @@ async def test_who_comes_with_another_version_changes_nothing(twins: Twins, befo
     assert (record.version, record.text) == (2, "two")
 
 
-async def test_who_enters_a_circuit_that_somebody_has_entered_meanwhile_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As on a server, where neither sees the other's before both are entered."""
-    async with SQLAlchemyStorage(tmp_path / "s.db") as storage:
-        circuits = storage._core.circuits
-
-        def blindly(connection: sa.Connection, name: str, text: str, before: int, now: int) -> bool:
-            connection.execute(circuits._insert, {"name": name, "version": 1, "text": text, "updated_at": now})
-            return True
-
-        monkeypatch.setattr(circuits, "save", blindly)
-        assert await storage.save_circuit("bank", "one", before=0)
-        assert not await storage.save_circuit("bank", "late", before=0)
-        assert (await storage.load_circuit("bank")).text == "one"
+async def test_what_is_written_to_one_circuit_leaves_the_others_alone(twins: Twins) -> None:
+    here, there = twins
+    await here.save_circuit("post", "mine", before=0)
+    await here.save_circuit("bank", "one", before=0)
+    await there.save_circuit("bank", "two", before=1)
+    record = await here.load_circuit("post")
+    assert (record.version, record.text) == (1, "mine")
 
 
 async def test_of_those_who_write_at_once_one_succeeds(twins: Twins) -> None:

@@ -28,11 +28,12 @@ class Circuits:
         return CircuitRecord(0, "", now) if row is None else CircuitRecord(row.version, row.text, now)
 
     def save(self, connection: sa.Connection, name: str, text: str, before: int, now: int) -> bool:
-        """Write a circuit whose version is `before`. False: it is another one."""
+        """Write a circuit whose version is `before`. False: it is another one.
+
+        Raises what the driver raises for a key that is taken, where somebody else has entered it.
+        """
         if before:
             values = {"b_name": name, "b_before": before, "b_text": text, "b_now": now}
             return connection.execute(self._update, values).rowcount == 1
-        if connection.execute(self._load, {"b_name": name}).first() is not None:
-            return False
         connection.execute(self._insert, {"name": name, "version": 1, "text": text, "updated_at": now})
         return True

@@ -168,7 +168,7 @@ class SQLAlchemyStorage(Storage, CircuitStore, Outbox):
                 partial(self._core.write, lambda connection, now: circuits.save(connection, name, text, before, now))
             )
         except StorageError:
-            if (await self.load_circuit(name)).version != before:  # noqa: ASYNC120 - on a server two may enter it at once
+            if (await self.load_circuit(name)).version != before:  # noqa: ASYNC120 - somebody else may have entered it
                 return False
             raise
 
