@@ -64,6 +64,12 @@ class Spans:
         return span
 
 
+class Notes(Middleware):
+    async def saga(self, call: SagaCall, call_next: NextSaga) -> Any:
+        call.note("a note")
+        return await call_next()
+
+
 @pytest.fixture
 def spans() -> Spans:
     return Spans()
@@ -79,6 +85,10 @@ def parent(span: ReadableSpan) -> tuple[int, int] | None:
     return None if span.parent is None else (span.parent.trace_id, span.parent.span_id)
 
 
+def attributes(span: ReadableSpan) -> dict[str, Any]:
+    return dict(span.attributes or {})
+
+
 async def test_a_saga_and_its_steps_are_one_trace(storage: Storage, did: list[str], spans: Spans) -> None:
     saga = saga_of(storage, Leg("a", did), PlainLeg("b", did), middlewares=[spans.middleware])
     await saga.run(Journey(), saga_id="j")
@@ -86,8 +96,8 @@ async def test_a_saga_and_its_steps_are_one_trace(storage: Storage, did: list[st
     root = spans.named("saga journey")
     assert root.parent is None
     assert [parent(spans.named(name)) for name in ("step a", "step b")] == [identity(root)] * 2
-    assert dict(root.attributes or {}) == {"saga.id": "j", "saga.name": "journey", "saga.state": "COMPLETED"}
-    assert dict(spans.named("step b").attributes or {}) == {
+    assert attributes(root) == {"saga.id": "j", "saga.name": "journey", "saga.state": "COMPLETED"}
+    assert attributes(spans.named("step b")) == {
         "saga.id": "j",
         "saga.name": "journey",
         "saga.step.name": "b",
@@ -104,7 +114,7 @@ async def test_undos_and_failures_are_spans_with_the_type_of_the_error_alone(
         await saga.run(Journey())
     assert spans.names == ["step a", "step b", "compensate b", "compensate a", "saga journey"]
     for name in ("step b", "saga journey"):
-        assert (spans.named(name).attributes or {})["error.type"] == "OSError"
+        assert attributes(spans.named(name))["error.type"] == "OSError"
         assert spans.named(name).status.status_code is trace.StatusCode.ERROR
     assert spans.named("compensate a").status.is_unset
     assert CARD not in "".join(span.to_json() for span in spans.all)
@@ -159,7 +169,7 @@ async def test_a_second_start_that_is_refused_takes_no_step_out_of_the_trace(did
             await saga.run(Journey(), saga_id="j")
         goes_on.set()
     refused, first = (span for span in spans.all if span.name == "saga journey")
-    assert (refused.attributes or {})["error.type"] == "SagaAlreadyRunning"
+    assert attributes(refused)["error.type"] == "SagaAlreadyRunning"
     assert [parent(spans.named(name)) for name in ("step a", "step b")] == [identity(first)] * 2
 
 
@@ -199,11 +209,61 @@ async def test_a_transaction_that_another_task_goes_on_with_stays_in_its_trace(d
     assert [parent(spans.named(name)) for name in ("step a", "step b")] == [identity(root)] * 2
 
 
+async def test_of_two_transactions_in_one_task_each_has_its_own_trace(did: list[str], spans: Spans) -> None:
+    saga = saga_of(MemoryStorage(), Leg("a", did), Leg("b", did), middlewares=[spans.middleware])
+    async with saga.transaction(Journey(), saga_id="j") as one, saga.transaction(Journey(), saga_id="k") as other:
+        for _ in range(2):
+            await anext(one)
+            await anext(other)
+    sagas = {attributes(span)["saga.id"]: identity(span) for span in spans.all if span.name.startswith("saga")}
+    steps = [span for span in spans.all if span.name.startswith("step")]
+    assert [parent(span) for span in steps] == [sagas[attributes(span)["saga.id"]] for span in steps]
+
+
+async def test_of_two_middlewares_each_has_a_trace_of_its_own(did: list[str], spans: Spans) -> None:
+    other = Spans()
+    saga = saga_of(MemoryStorage(), Leg("a", did), middlewares=[spans.middleware, other.middleware])
+    await saga.run(Journey())
+    for each in (spans, other):
+        assert parent(each.named("step a")) == identity(each.named("saga journey"))
+
+
+async def test_nothing_is_kept_of_a_saga_that_is_over(did: list[str], spans: Spans) -> None:
+    saga = saga_of(MemoryStorage(), Leg("a", did), middlewares=[spans.middleware])
+    await saga.run(Journey())
+    assert spans.middleware._spans == {}
+
+
+async def test_without_a_tracer_sagas_run_as_ever(did: list[str]) -> None:
+    """As where the package is there, and nobody has set it up."""
+    middleware = OpenTelemetryMiddleware(trace.NoOpTracerProvider())
+    await saga_of(MemoryStorage(), Leg("a", did), middlewares=[middleware]).run(Journey())
+    assert did == ["act a"]
+
+
+async def test_a_recovery_that_undoes_the_saga_is_an_error(did: list[str], spans: Spans) -> None:
+    """Although it raises none."""
+    storage, began = MemoryStorage(), anyio.Event()
+
+    async def act(journey: Journey) -> None:
+        if began.is_set():
+            raise OSError
+        began.set()
+        await anyio.sleep_forever()
+
+    saga = saga_of(storage, Leg("a", did, act=act), middlewares=[spans.middleware])
+    await lost_in(began, storage, partial(saga.run, Journey(), saga_id="j"))
+    await recover_saga(saga, "j")
+    recovery = spans.named("recover journey")
+    assert attributes(recovery)["saga.state"] == "COMPENSATED"
+    assert recovery.status.status_code is trace.StatusCode.ERROR
+
+
 async def test_a_recovery_is_linked_to_the_run_that_began_the_saga(did: list[str], spans: Spans) -> None:
-    """Also by another middleware object, as in another process: the log keeps the trace context."""
+    """Also by another middleware object, as in another process: the log keeps the trace context, among other notes."""
     storage, began = MemoryStorage(), anyio.Event()
     leg = Leg("a", did, act=hangs_once(began))
-    first = saga_of(storage, leg, middlewares=[spans.middleware])
+    first = saga_of(storage, leg, middlewares=[Notes(), spans.middleware])
     await lost_in(began, storage, partial(first.run, Journey(), saga_id="j"))
     later = Spans()
     await recover_saga(saga_of(storage, leg, middlewares=[later.middleware]), "j")
@@ -216,11 +276,6 @@ async def test_a_recovery_is_linked_to_the_run_that_began_the_saga(did: list[str
 
 
 async def test_notes_of_a_middleware_go_along_with_the_first_write(storage: Storage, did: list[str]) -> None:
-    class Notes(Middleware):
-        async def saga(self, call: SagaCall, call_next: NextSaga) -> Any:
-            call.note("a note")
-            return await call_next()
-
     saga: Saga[Journey] = saga_of(storage, Leg("a", did), middlewares=[Notes()])
     await saga.run(Journey(), saga_id="j")
     entries = (await storage.load("j")).entries

@@ -72,7 +72,7 @@ def of(kind: EntryKind, path: str = "", **more: Any) -> Entry:
     return Entry(kind, path, **more)
 
 
-K = EntryKind
+K, NOT_DONE = EntryKind, Outcome.NOT_DONE
 LOGS = {
     "nothing yet": (record_of(state=SagaState.PENDING), ["0 start"]),
     "an attempt is no news": (record_of(of(K.STARTED, "1", attempt=1), of(K.UNKNOWN, "1", error="no")), ["0 start"]),
@@ -129,6 +129,15 @@ LOGS = {
         record_of(done("1"), of(K.UNDO_STARTED, "1"), of(K.RESOLVED, "1", outcome=Outcome.DONE)),
         ["0 start", "1 step Reserve"],
     ),
+    "a person says that an act took no effect": (
+        record_of(of(K.UNKNOWN, "1", error="no"), of(K.PARKED, "1", error="no"), of(K.RESOLVED, "1", outcome=NOT_DONE)),
+        ["0 start", "2 error Reserve"],
+    ),
+    "a response that was damaged is left out": (
+        record_of(done("1", response="{"), done("2")),
+        ["0 start", "1 step Reserve", "2 step Charge"],
+    ),
+    "steps whose outline was damaged have their paths": (record_of(done("1"), outline="["), ["0 start", "1 step 1"]),
     "a step that the outline does not know has its path": (record_of(done("7")), ["0 start", "1 step 7"]),
 }
 

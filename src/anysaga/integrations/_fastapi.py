@@ -124,7 +124,7 @@ async def saga_events(
         mediator,
         identity,
         stream=mediator.stream(context, saga_id=identity),
-        start=start_event(identity, definition.name, definition.outline) if record is None else None,
+        start=start_event(identity, definition.name, definition.outline) if record is None and seen < 0 else None,
         after=seen,
         poll=poll,
         keep_alive=keep_alive,
@@ -133,7 +133,7 @@ async def saga_events(
 
 def _last_seen(request: Request | None) -> int:
     text = "" if request is None else request.headers.get("last-event-id", "")
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else BEFORE_ALL  # noqa: PLR2004 - 64 bits
+    return int(text) if text.isdecimal() and len(text) < 19 else BEFORE_ALL  # noqa: PLR2004 - 64 bits
 
 
 def _identity(saga_id: str | uuid.UUID | None) -> str:

@@ -129,12 +129,10 @@ class _Watch:
         """See a saga to its end. What it raises is in its log; what kept it from its end is remembered."""
         self._failure = None
         try:
-            async with stream:
-                async for _ in stream:
-                    self._wake()
+            async for _ in stream:
+                self._wake()
         except Exception as error:  # noqa: BLE001 - judged once the log was looked at
             self._failure = error
-        self._wake()
 
     async def _is_left_by_others(self) -> bool:
         """Wait until a saga that somebody else drives is over, or free: its owner was stopped, or has died."""
