@@ -227,13 +227,13 @@ async def test_the_answer_ends_with_its_mediator_and_with_its_storage(did: list[
         began.set()
         await ends.wait()
 
-    async with anyio.create_task_group() as group:
-        async with mediator_of(storage, Leg("a", did, act=act), Leg("b", did)) as mediator:
-            group.start_soon(client.get, await saga_events(mediator, Journey()))
-            await began.wait()
-            if closes == "storage":
-                await storage.aclose()
-            ends.set()
+    mediator = mediator_of(storage, Leg("a", did, act=act), Leg("b", did))
+    async with anyio.create_task_group() as group, mediator:
+        group.start_soon(client.get, await saga_events(mediator, Journey()))
+        await began.wait()
+        if closes == "storage":
+            await storage.aclose()
+        ends.set()
     assert "end" not in client.words
 
 

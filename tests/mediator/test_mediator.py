@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from contextvars import ContextVar
+from typing import Any
 
 import anyio
 import pytest
 from attrs import define
 from drives import eventually_ended
 from journeys import Journey, Leg, PlainLeg, cancelled_once, hangs_once, raises, saga_of
+from virtual_time import in_jumping_time
 
 from anysaga import (
     InvalidArgument,
@@ -63,8 +65,12 @@ async def test_a_call_from_another_loop_is_refused(mediator_of: Mediators, did: 
     assert did == []
 
 
-async def test_stream_gives_each_step_and_then_the_result(mediator_of: Mediators, did: list[str]) -> None:
-    async with mediator_of(Leg("a", did), Leg("b", did)) as mediator:
+@pytest.mark.parametrize("entered", [True, False])
+async def test_stream_gives_each_step_and_then_the_result(
+    mediator_of: Mediators, did: list[str], entered: bool
+) -> None:
+    mediator = mediator_of(Leg("a", did), Leg("b", did))
+    async with mediator if entered else nullcontext():
         stream = mediator.stream(Journey(), saga_id="j")
         seen = [step async for step in stream]
         assert stream.saga_id == "j"
@@ -223,13 +229,14 @@ async def test_a_stream_that_is_left_disconnects(
     mediator_of: Mediators, storage: Storage, did: list[str], leaving: str, policy: str
 ) -> None:
     """Whichever way it is left; the saga goes on, or is undone, as was chosen."""
-    seen, ends = anyio.Event(), anyio.Event()
+    seen, ends, kept = anyio.Event(), anyio.Event(), list[object]()
 
     async def act(journey: Journey) -> None:
         await ends.wait()
 
     async def watch() -> None:
         stream = mediator.stream(Journey(), saga_id="j")
+        kept.append(None if leaving == "dropped" else stream)
         if leaving == "break":
             async with stream:
                 async for _ in stream:
@@ -421,6 +428,43 @@ async def test_a_step_has_the_grace_of_its_saga_to_end_when_the_time_is_up(stora
         async with mediator:
             await mediator.resume("j")
     assert did == ["act a", "act b"]
+
+
+@in_jumping_time
+async def test_an_undo_that_does_not_end_has_the_grace_of_its_saga_once(did: list[str]) -> None:
+    began = anyio.Event()
+    assert await _seconds_to_leave(began, Leg("a", did, act=raises(OSError()), undo=hangs_once(began))) == 5 + 10
+
+
+@in_jumping_time
+async def test_a_saga_that_the_store_keeps_waiting_has_no_grace_when_the_time_is_up(did: list[str]) -> None:
+    """It ends no step meanwhile."""
+    began = anyio.Event()
+
+    class Stuck(MemoryStorage):
+        async def create(self, new: NewSaga) -> Claim | None:
+            began.set()
+            await anyio.sleep_forever()
+            return None
+
+    assert await _seconds_to_leave(began, Leg("a", did), storage=Stuck()) == 5
+
+
+async def _seconds_to_leave(began: anyio.Event, *steps: Step[Any, Any], storage: Storage | None = None) -> float:
+    """How long a mediator drains that is left once a saga of these steps has come to something that never ends."""
+    sagas = SagaMap()
+    sagas.bind(Journey, saga_of(None, *steps, grace=10.0))
+    mediator, left_at = SagaMediator(sagas, storage=storage, drain_timeout=5.0), 0.0
+
+    async def run() -> None:
+        with suppress(MediatorClosed, OSError):
+            await mediator.run(Journey())
+
+    async with anyio.create_task_group() as group, mediator:
+        group.start_soon(run)
+        await began.wait()
+        left_at = anyio.current_time()
+    return round(anyio.current_time() - left_at, 3)
 
 
 async def test_leaving_without_entering_is_refused(mediator_of: Mediators, did: list[str]) -> None:

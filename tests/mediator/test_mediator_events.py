@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import Mock
 
 import anyio
 import pytest
 from attrs import define
 from journeys import Journey
+from virtual_time import in_jumping_time
 
 from anysaga import (
     EventHandler,
@@ -121,6 +123,7 @@ def made(
     publisher: Publisher | None = None,
     events: EventMap | None = None,
     middlewares: Sequence[Middleware] = (),
+    **options: Any,
 ) -> SagaMediator:
     sagas = SagaMap()
     sagas.bind(Journey, saga)
@@ -131,6 +134,7 @@ def made(
         events=events,
         publisher=publisher,
         middlewares=middlewares,
+        **options,
     )
 
 
@@ -178,6 +182,58 @@ async def test_a_handler_that_runs_when_the_block_ends_comes_to_its_end(storage:
     assert (await storage.outbox_lag()).waiting == 0
 
 
+@in_jumping_time
+async def test_a_handler_that_does_not_end_keeps_nobody_longer_than_said() -> None:
+    begun = anyio.Event()
+
+    async def hang(event: Paid) -> None:
+        begun.set()
+        await anyio.sleep_forever()
+
+    events = EventMap(publish=False).bind(Paid, hang)
+    async with made(MemoryStorage(), JourneySaga, Ledger(), events=events, drain_timeout=5.0) as mediator:
+        await mediator.run(Journey())
+        await begun.wait()
+        left_at = anyio.current_time()
+    assert round(anyio.current_time() - left_at, 3) == 5
+
+
+@in_jumping_time
+@pytest.mark.parametrize(("enabled", "at_once"), [(True, 2), (False, 1)])
+async def test_as_many_handlers_run_at_once_as_said(enabled: bool, at_once: int) -> None:
+    began: list[Paid] = []
+    all_began, may_end = anyio.Event(), [anyio.Event() for _ in range(3)]
+
+    async def slow(event: Paid) -> None:
+        began.append(event)
+        if len(began) == 1 + at_once:
+            all_began.set()
+        await may_end[len(began) - 1].wait()
+
+    events = EventMap(publish=False).bind(Paid, slow)
+    handlers: dict[str, Any] = {"max_concurrent_event_handlers": 2, "concurrent_event_handle_enable": enabled}
+    async with made(MemoryStorage(), JourneySaga, Ledger(), events=events, **handlers) as mediator:
+        for _ in range(3):
+            await mediator.run(Journey())
+            await anyio.wait_all_tasks_blocked()
+        may_end[0].set()  # what came meanwhile is taken up together
+        with anyio.fail_after(10):
+            await all_began.wait()
+        await anyio.wait_all_tasks_blocked()
+        assert len(began) == 1 + at_once
+        for each in may_end:
+            each.set()
+    assert len(began) == 3
+
+
+async def test_a_mediator_whose_storage_keeps_no_events_relays_none() -> None:
+    """Such as one of your own, which implements `Storage` alone."""
+    broker = Broker()
+    async with made(Mock(spec=Storage), JourneySaga, Ledger(), events=handled(), publisher=broker):
+        await anyio.wait_all_tasks_blocked()
+    assert (broker.life, broker.arrived) == (["open", "closed"], [])
+
+
 async def test_a_block_that_ends_at_once_is_left_at_once(storage: Storage) -> None:
     with anyio.fail_after(10):
         async with made(storage, JourneySaga, Ledger(), events=handled()):
@@ -192,6 +248,14 @@ async def test_without_the_block_they_have_them_when_the_call_returns(storage: S
     async for _ in mediator.stream(Journey()):
         assert len(ledger.events) == 1  # not in the middle of the saga
     assert ledger.events == [Paid(7)] * 2
+
+
+async def test_without_the_block_they_have_them_when_a_stream_raises(storage: Storage) -> None:
+    ledger = Ledger()
+    with pytest.raises(RuntimeError, match="no"):
+        async for _ in made(storage, FailingSaga, ledger, events=handled()).stream(Journey()):
+            pass
+    assert ledger.events == [Paid(7), Refunded(7)]
 
 
 class RaisesBehind(Middleware):

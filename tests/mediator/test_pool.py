@@ -185,6 +185,25 @@ async def test_a_task_that_is_killed_while_it_waits_leaves_nobody_waiting(anyio_
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_task_that_is_killed_while_it_waits_takes_nobody_along(anyio_backend: str) -> None:
+    """Not the one who opened the pool, above all."""
+    tasks, reached = list[asyncio.Task[object] | None](), False
+
+    async def tell() -> None:
+        tasks.append(asyncio.current_task())
+
+    async with opened() as pool:
+        await done(pool, Job(tell))
+        await anyio.wait_all_tasks_blocked()
+        assert tasks[0] is not None
+        tasks[0].cancel()
+        await anyio.wait_all_tasks_blocked()
+        await anyio.lowlevel.checkpoint()
+        reached = True
+    assert reached
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_task_whose_work_swallowed_that_it_is_killed_ends_with_it(anyio_backend: str) -> None:
     """Kept, it would hold up `asyncio.run`, which cancels each task once and waits for it."""
     tasks: list[asyncio.Task[object] | None] = []

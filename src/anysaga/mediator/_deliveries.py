@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 
 import anyio
-from anyio import CancelScope, get_cancelled_exc_class
+from anyio import CancelScope
 
 from anysaga._cancellations import refusing_strays
 from anysaga._errors import StorageClosed, StorageError
@@ -96,7 +96,5 @@ class Deliveries:
             try:
                 with refusing_strays("the publisher"):
                     await self._publisher.aclose()
-            except get_cancelled_exc_class():
-                raise
             except Exception:
                 logger.exception("the publisher could not be closed")

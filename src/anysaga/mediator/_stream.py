@@ -144,7 +144,7 @@ class Watching:
         self._disconnect()
 
     def __del__(self) -> None:
-        if hasattr(self, "_disconnect_soon") and not self._drive.ended.is_set():
+        if not self._drive.ended.is_set():
             self._disconnect_soon()
 
 
