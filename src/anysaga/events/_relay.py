@@ -26,7 +26,6 @@ DEFAULT_RETRY = Retry(attempts=10, delay=1.0, backoff=2.0, max_delay=300.0, jitt
 _MOST_AT_ONCE = 200
 _MARGIN = 10.0
 _LONGEST = 7 * 86_400.0
-_THREADS = 40
 
 
 class EventRelay:
@@ -149,7 +148,7 @@ class EventRelay:
 
     def _lanes(self) -> list[DeliveryLane]:
         """One for each destination. Made for each run, since limits belong to the loop they are made in."""
-        limit, threads = CapacityLimiter(self._max_concurrent), CapacityLimiter(_THREADS)
+        limit, threads = CapacityLimiter(self._max_concurrent), CapacityLimiter(self._max_concurrent)
         # All lanes lease as much as is handled at once: that is done in as many turns as there are lanes, at worst.
         lease = self._handler_timeout * (len(self._targets) + 1) + _MARGIN
         lanes: list[DeliveryLane] = []
