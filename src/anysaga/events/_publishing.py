@@ -63,7 +63,7 @@ class Publishing:
             with refusing_strays("the publisher"), fail_after(BROKER_TIME):
                 answers = await self._answers(deliveries)
             said = [None if answer is None else Failure(answer, error_in_words(answer)) for answer in answers]
-            results.update(list(zip(deliveries, said, strict=True)))
+            results.update(zip(deliveries, said, strict=True))
         except BaseException as error:  # noqa: ASYNC103 - it says that nothing is known of any of them
             if asks_to_end(error):
                 raise
@@ -73,6 +73,10 @@ class Publishing:
     async def _answers(self, deliveries: Sequence[Delivery]) -> Sequence[Exception | None]:
         publishing: object = self.publisher.publish([delivery.message for delivery in deliveries])
         answers = await publishing if isinstance(publishing, Awaitable) else None
-        if not isinstance(answers, Sequence) or len(answers) != len(deliveries):
+        if not isinstance(answers, Sequence) or len(answers) != len(deliveries) or not all(map(_is_answer, answers)):
             raise InvalidArgument("publisher", self.publisher, _EXPECTED)
         return answers
+
+
+def _is_answer(given: object) -> bool:
+    return given is None or isinstance(given, Exception)
