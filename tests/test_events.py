@@ -425,6 +425,16 @@ class TestEventMap:
         assert (binding.name, binding.destinations) == ("order.paid", ("handler:_first", "handler:_second"))
         assert set(events.targets["handler:_first"].types) == {"order.paid"}
 
+    async def test_handlers_know_a_type_by_a_name_that_it_was_given_later(self, storage: Storage) -> None:
+        """And by the former one: events may be on their way under it."""
+        heard: list[Paid] = []
+        events = EventMap(publish=False).bind(Paid, heard.append)
+        await Saga[Order](name="order", storage=storage, steps=[step("Pay", paid)], events=events).run(Order())
+        events.bind(Paid, name="order.paid")
+        await Saga[Order](name="order", storage=storage, steps=[step("Pay", paid)], events=events).run(Order())
+        await EventRelay(storage, events=events).deliver_due()
+        assert heard == [Paid(1)] * 2
+
     def test_a_name_means_one_type(self) -> None:
         events = EventMap().bind(Paid, name="event")
         with pytest.raises(InvalidArgument, match="Paid is called that"):
@@ -432,6 +442,12 @@ class TestEventMap:
         other = type("event", (), {})
         with pytest.raises((InvalidArgument, NotStorable)):
             events.binding_of(define(other))
+
+    def test_a_name_means_one_type_though_none_was_bound(self) -> None:
+        events = EventMap()
+        events.binding_of(Paid)
+        with pytest.raises(InvalidArgument, match="Paid is called that"):
+            events.binding_of(define(type("Paid", (), {})))
 
     def test_two_handlers_of_one_name_are_told_apart_at_once(self) -> None:
         def other(_: Paid) -> None: ...
@@ -478,10 +494,17 @@ class TestEventMap:
     def test_whatever_takes_an_event_may_handle_it(self, handler: Any) -> None:
         assert EventMap().bind(Paid, handler).targets
 
-    @pytest.mark.parametrize("name", ["x" * 201, 5, "a\0b", "a\ud800b"])
+    @pytest.mark.parametrize("name", ["", "x" * 201, 5, "a\0b", "a\ud800b"])
     def test_a_name_that_no_store_could_keep_is_refused_at_once(self, name: Any) -> None:
         with pytest.raises(InvalidArgument, match="1 to 200 printable characters"):
             EventMap().bind(Paid, name=name)
+
+    def test_a_handler_whose_name_no_store_could_keep_is_refused_at_once(self) -> None:
+        def handle(_: Paid) -> None: ...
+
+        handle.__qualname__ = "x" * 1000
+        with pytest.raises(InvalidArgument, match="its name may have"):
+            EventMap().bind(Paid, handle)
 
     def test_a_type_that_cannot_be_stored_is_refused_at_once(self) -> None:
         with pytest.raises(NotStorable, match="thing"):

@@ -178,7 +178,7 @@ def _problem(handler: object) -> str | None:
 def _binding(event: type, name: str | None, *, is_published: bool) -> Binding:
     if not isinstance(event, type):
         raise InvalidArgument("event", event, "give an attrs class or a dataclass")
-    name = name or event.__name__
+    name = event.__name__ if name is None else name
     if not is_name(name):
         raise InvalidArgument("name", name, f"give a text of 1 to {MAX_NAME} printable characters")
     if issubclass(event, type):
