@@ -175,8 +175,9 @@ class _Courier:
 
     def heed(self, batch: _Batch) -> None:
         """Learn about this producer from what was said of a batch."""
-        errors = [error for error in batch.said.values() if error]
-        if batch.said and not errors:
+        said = [*batch.said.values()]  # at once: the thread may have more to say
+        errors = [error for error in said if error]
+        if said and not errors:
             self.trouble = ""
         self.is_broken = self.is_broken or any(_is_fatal(error) for error in errors)
 
