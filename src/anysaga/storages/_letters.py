@@ -48,7 +48,7 @@ class Letters:
     watchers: Watchers = field(factory=Watchers)
     _news: bool = False
     _rows: dict[str, dict[str, list[_Letter]]] = field(factory=dict[str, "dict[str, list[_Letter]]"])
-    _due: dict[str, list[tuple[int, str, int]]] = field(factory=dict[str, "list[tuple[int, str, int]]"])
+    _due: dict[str, list[tuple[int, str]]] = field(factory=dict[str, "list[tuple[int, str]]"])
 
     def enter(self, write: Write, now: int) -> None:
         """Keep the events of a write; at the end of their saga let go those that were held, or drop them."""
@@ -71,16 +71,15 @@ class Letters:
         """Take the first letter of each saga that is due, the longest due first."""
         due, taken = self._due.get(destination, []), dict[str, _Letter]()
         while due and due[0][0] <= now and len(taken) < limit:
-            moment, saga_id, position = heapq.heappop(due)
+            moment, saga_id = heapq.heappop(due)
             head = _head(self._rows[destination].get(saga_id, ()))
-            if head is None or head.dead or (head.due_at, head.position) != (moment, position) or saga_id in taken:
-                continue
+            if head is not None and not head.dead and head.due_at == moment:
+                taken[saga_id] = head
+        for head in taken.values():
             head.due_at = now + span
             head.attempts += 1
             head.lease += 1
-            taken[saga_id] = head
-        for letter in taken.values():  # not before, or a lease of no time would be taken again
-            self._schedule([letter])
+            self._schedule([head])
         return [letter.delivery() for letter in taken.values()]
 
     def settle(self, settlements: Iterable[Settlement], now: int) -> None:
@@ -161,7 +160,7 @@ class Letters:
         head = _head(letters)
         if head is not None and not head.dead:
             due = self._due.setdefault(head.destination, [])
-            heapq.heappush(due, (head.due_at, head.message.saga_id, head.position))
+            heapq.heappush(due, (head.due_at, head.message.saga_id))
 
 
 def _head(letters: Iterable[_Letter]) -> _Letter | None:
