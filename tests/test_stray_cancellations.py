@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
@@ -30,6 +30,8 @@ from anysaga import (
     StrayCancellation,
     current_step,
 )
+from anysaga.abc import Message, Publisher
+from anysaga.events import EventRelay, current_message
 
 pytestmark = [
     pytest.mark.anyio,
@@ -247,6 +249,23 @@ async def test_of_a_handler_it_is_a_failure_of_that_handler(
     assert (await relay.lag()).waiting == 1
 
 
+async def test_of_a_publisher_it_is_a_failure_of_that_publisher(storage: MemoryStorage, did: list[str]) -> None:
+    class Careless(Publisher):
+        async def publish(self, messages: Sequence[Message], /) -> list[Exception | None]:
+            await stray(None)
+            return []
+
+    async def tell(_: Journey) -> None:
+        current_step().record(Told())
+
+    await saga_of(storage, Leg("a", did, act=tell)).run(Journey())
+    relay = EventRelay(storage, publisher=Careless())
+
+    assert await relay.deliver_due() == 0
+
+    assert (await relay.lag()).waiting == 1
+
+
 async def cancel_own_task(_: object) -> None:
     cancel_this_task()
     await anyio.lowlevel.checkpoint()
@@ -296,3 +315,32 @@ async def test_a_handler_that_cancels_its_task_has_failed_alone(storage: MemoryS
 
     assert heard == [Told()]
     assert (await relay.lag()).waiting == 1
+
+
+async def test_a_handler_that_cancels_its_task_stops_none_that_runs_beside_it(
+    storage: MemoryStorage, did: list[str]
+) -> None:
+    heard: list[str] = []
+    begun, cancelled = anyio.Event(), anyio.Event()
+
+    async def tell(_: Journey) -> None:
+        current_step().record(Told())
+
+    async def handle(event: Told) -> None:
+        if begun.is_set():
+            cancelled.set()
+            await cancel_own_task(event)
+        begun.set()
+        await cancelled.wait()
+        for _ in range(10):  # the other one's end is heard of meanwhile
+            await anyio.lowlevel.checkpoint()
+        heard.append(current_message().saga_id)
+
+    events = EventMap(publish=False).bind(Told, handle)
+    for saga_id in "ab":
+        await saga_of(storage, Leg(saga_id, did, act=tell), events=events).run(Journey(), saga_id=saga_id)
+
+    relay = EventRelay(storage, events=events, max_concurrent=2)
+    assert await relay.deliver_due() == 2
+
+    assert heard == ["a"]

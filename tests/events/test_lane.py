@@ -10,8 +10,12 @@ from attrs import define
 from paid_orders import Order, Paid
 
 from anysaga import EventMap, MemoryStorage, Saga, Step, current_step
+from anysaga._wiring import container_of
 from anysaga.abc import Delivery, Message, Publisher, Settlement
 from anysaga.events import EventRelay, current_message
+from anysaga.events._handling import _CLOSING, Handling
+from anysaga.events._lane import Results
+from anysaga.events._publishing import BROKER_TIME, Publishing
 from anysaga.storages._clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -96,3 +100,28 @@ async def test_a_batch_whose_lease_is_over_is_not_published(clock: ManualClock) 
     stopped._shelf = storage._shelf
     await EventRelay(stopped, publisher=Broker()).deliver_due()
     assert given == ["a/1/act/1", "a/1/act/2", "a/1/act/3"]
+
+
+async def test_nothing_is_begun_that_could_be_under_way_when_its_lease_is_over(clock: ManualClock) -> None:
+    """Neither by a handler, whose scope may take its time, too, nor by a publisher."""
+    storage, begun = MemoryStorage(clock=clock), list[str]()
+    events = EventMap().bind(Paid, lambda _: begun.append("handle_all"))
+    ((destination, target),) = events.targets.items()
+    await Saga[Order](name="order", storage=storage, steps=[Pay], events=events).run(Order())
+
+    class Broker(Publisher):
+        async def publish(self, messages: Sequence[Message], /) -> list[Exception | None]:
+            begun.append("publish_all")
+            return [None] * len(messages)
+
+    handling = Handling(target, container_of(None), 30.0, anyio.CapacityLimiter(1), anyio.CapacityLimiter(1))
+    ways = [
+        (handling.handle_all, await storage.lease_events(destination, 1, 0), 30.0 + _CLOSING),
+        (Publishing(Broker()).publish_all, await storage.lease_events("broker", 1, 0), BROKER_TIME),
+    ]
+    for send, deliveries, longest in ways:
+        results: Results = {}
+        await send(deliveries, results, clock.monotonic() + longest - 0.1)
+        assert (begun, results) == ([], {})
+        await send(deliveries, results, clock.monotonic() + longest)
+        assert (begun.pop(), list(results)) == (send.__name__, deliveries)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from itertools import pairwise
 from math import inf
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import anyio.from_thread
@@ -15,6 +18,7 @@ import pytest
 from anyio.abc import TaskGroup
 from attrs import define
 from paid_orders import Order, Paid, Pay
+from virtual_time import in_jumping_time
 
 from anysaga import (
     EventHandler,
@@ -31,11 +35,13 @@ from anysaga import (
     secret,
 )
 from anysaga._event_map import BROKER
-from anysaga.abc import Delivery, Message, Publisher, Settlement, Storage
+from anysaga.abc import Delivery, Message, Outbox, Publisher, Settlement, Storage
 from anysaga.events import EventRelay, current_message
 from anysaga.storages._clock import ManualClock
 
 pytestmark = pytest.mark.anyio
+
+T = TypeVar("T")
 
 AT_ONCE = Retry(attempts=3, delay=0)
 
@@ -67,7 +73,7 @@ class Broker(Publisher):
         self.asked: list[Sequence[Message]] = []
         self.batches: list[Sequence[Message]] = []
         self.arrived: list[Message] = []
-        self.down: Exception | None = None
+        self.down: BaseException | None = None
         self.refused: set[str] = set()
         self.got_some = anyio.Event()
         self.was_asked = anyio.Event()
@@ -182,6 +188,27 @@ async def test_a_dead_letter_is_sent_again_or_skipped_and_then_the_rest_goes_on(
     assert sorted(broker.ids) == ["a/1/act/1", "a/1/act/2", "b/1/act/2"]
 
 
+async def test_an_error_that_is_worth_no_other_attempt_makes_a_dead_letter_at_once() -> None:
+    storage, broker = MemoryStorage(), Broker()
+    await run(storage, "a")
+    broker.refused = {"a/1/act/1"}
+    relay = EventRelay(storage, publisher=broker, retry=Retry(attempts=3, delay=0, on=ConnectionError))
+    assert await relay.deliver_due() == 1
+    assert len(await relay.dead_letters()) == 1
+
+
+async def test_what_is_refused_again_and_again_waits_longer_each_time() -> None:
+    clock = ManualClock()
+    storage, broker, asked_at = MemoryStorage(clock=clock), Broker(), list[int]()
+    await run(storage, "a")
+    broker.refused = {"a/1/act/1"}
+    relay = EventRelay(storage, publisher=broker, retry=Retry(attempts=10, delay=1, backoff=2))
+    for second in range(8):
+        asked_at += [second] * await relay.deliver_due()
+        clock.advance(1)
+    assert asked_at == [0, 1, 3, 7]
+
+
 async def test_an_error_that_the_policy_cannot_judge_makes_a_dead_letter_and_the_rest_goes_on() -> None:
     storage = MemoryStorage()
 
@@ -210,13 +237,18 @@ async def test_a_broker_that_is_down_loses_nothing(storage: Storage) -> None:
     assert sorted(broker.ids) == ["a/1/act/1", "b/1/act/1"]
 
 
-async def test_a_broker_that_is_away_makes_no_dead_letters() -> None:
+class Odd(BaseException):
+    """No `Exception`, as what some test frameworks raise, and no wish to end either."""
+
+
+@pytest.mark.parametrize("down", [ConnectionError("nobody there"), Odd()], ids=["Exception", "BaseException"])
+async def test_a_broker_that_is_away_makes_no_dead_letters(down: BaseException) -> None:
     """However often it was asked, an event that is refused later on was tried once before."""
     storage = MemoryStorage()
     await run(storage, "a", "b")
     broker = Broker()
     relay = EventRelay(storage, publisher=broker, retry=Retry(attempts=2, delay=0))
-    broker.down = ConnectionError("nobody there")
+    broker.down = down
     for _ in range(5):
         assert await relay.deliver_due() == 0
     broker.down = None
@@ -232,19 +264,32 @@ class Forgetful(Publisher):
         """Send them, and say nothing of them."""
 
 
+class Curt(Publisher):
+    async def publish(self, messages: Sequence[Message], /) -> Sequence[None]:
+        return []
+
+
+class Gathering(Publisher):
+    async def publish(self, messages: Sequence[Message], /) -> list[object]:  # type: ignore[override]  # receipts
+        return ["a receipt of the broker's" for _ in messages]
+
+
 class Blocking(Publisher):
     def publish(self, messages: Sequence[Message], /) -> list[None]:  # type: ignore[override]  # it is not `async`
         return [None] * len(messages)
 
 
-@pytest.mark.parametrize("publisher", [Forgetful(), Blocking()], ids=["forgetful", "blocking"])
+@pytest.mark.parametrize("publisher", [Forgetful, Curt, Gathering, Blocking])
 async def test_a_publisher_that_does_not_answer_for_each_message_is_told_to(
-    publisher: Publisher, caplog: pytest.LogCaptureFixture
+    publisher: type[Publisher], caplog: pytest.LogCaptureFixture
 ) -> None:
+    """And what it was given is no dead letter: it may have arrived."""
     storage = MemoryStorage()
     await run(storage, "a")
-    await EventRelay(storage, publisher=publisher).deliver_due()
+    relay = EventRelay(storage, publisher=publisher())
+    await relay.deliver_due()
     assert "return a list with None, or an error, for each message" in caplog.text
+    assert (await relay.lag()).waiting == 1
 
 
 async def test_a_broker_that_is_away_is_not_asked_for_each_message() -> None:
@@ -254,6 +299,33 @@ async def test_a_broker_that_is_away_is_not_asked_for_each_message() -> None:
     broker.down = ConnectionError("nobody there")
     await EventRelay(storage, publisher=broker).deliver_due()
     assert [len(batch) for batch in broker.asked] == [16, 8, 8, 4, 4, 4, 4]
+
+
+async def test_a_broker_that_is_away_is_asked_once_though_handlers_have_more_to_do() -> None:
+    storage, heard = MemoryStorage(), list[Paid]()
+    events = EventMap().bind(Paid, heard.append)
+    await run(storage, "a", step=Twice, events=events)
+    broker = Broker()
+    broker.down = ConnectionError("nobody there")
+    await EventRelay(storage, publisher=broker, events=events).deliver_due()
+    assert (heard, len(broker.asked)) == ([Paid(1), Paid(2)], 1)
+
+
+async def test_no_more_is_leased_at_once_than_can_be_sent_at_once() -> None:
+    """However many batches came before."""
+
+    class Noting(MemoryStorage):
+        limits: set[int] = set()
+
+        async def lease_events(self, destination: str, limit: int, seconds: float) -> list[Delivery]:
+            self.limits.add(limit)
+            return await super().lease_events(destination, limit, seconds)
+
+    storage, heard = Noting(), list[Paid]()
+    events = EventMap(publish=False).bind(Paid, heard.append)
+    await run(storage, *"abcdef", events=events)
+    await EventRelay(storage, events=events, max_concurrent=2).deliver_due()
+    assert (len(heard), storage.limits) == (6, {2})
 
 
 async def test_delivering_what_is_due_ends_though_each_event_brings_another() -> None:
@@ -363,7 +435,20 @@ async def test_an_event_whose_relay_dies_each_time_is_tried_alone_and_is_then_a_
     (dead,) = await relay.dead_letters()
     assert dead.message.id not in broker.ids
     assert len(broker.ids) == 2
-    assert "nothing was heard of its relay again" in str(dead.error)
+    assert "it was under way 3 times, and nothing was heard of its relay again" in str(dead.error)
+
+
+async def test_delivering_what_is_due_goes_on_behind_an_event_whose_relays_died() -> None:
+    clock = ManualClock()
+    storage, heard = MemoryStorage(clock=clock), list[str]()
+    events = EventMap(publish=False).bind(Paid, lambda _: heard.append(current_message().saga_id))
+    await run(storage, "a", events=events)
+    for _ in range(2):
+        await storage.lease_events(next(iter(events.targets)), 1, 1)
+        clock.advance(2)
+    await run(storage, "b", events=events)
+    assert await EventRelay(storage, events=events, retry=Retry(attempts=1)).deliver_due() == 2
+    assert heard == ["b"]
 
 
 async def test_delivering_what_is_due_gets_to_all_that_it_tries_alone() -> None:
@@ -521,6 +606,105 @@ async def test_a_scope_is_closed_although_its_handler_was_stopped(stopped_by: st
     assert ledger.closed == 1
 
 
+class Scopes:
+    """A container that does in its scopes what it is told, and makes what needs nothing."""
+
+    def __init__(self, scope: Callable[[], AbstractAsyncContextManager[None]]) -> None:
+        self._scope = scope
+
+    @asynccontextmanager
+    async def scope(self) -> AsyncIterator[Scopes]:
+        async with self._scope():
+            yield self
+
+    async def get(self, wanted: type[T], /) -> T:
+        return wanted()
+
+
+async def test_a_scope_hears_that_its_handler_failed() -> None:
+    """Whoever keeps a transaction in it would commit it otherwise."""
+    storage, seen = MemoryStorage(), list[Exception]()
+
+    class Fails(EventHandler[Paid]):
+        def handle(self, event: Paid) -> None:
+            raise RuntimeError("no")
+
+    @asynccontextmanager
+    async def scope() -> AsyncIterator[None]:
+        try:
+            yield
+        except Exception as error:
+            seen.append(error)
+            raise
+
+    events = EventMap(publish=False).bind(Paid, Fails)
+    await run(storage, "a", events=events)
+    await EventRelay(storage, events=events, container=Scopes(scope)).deliver_due()
+    assert [str(error) for error in seen] == ["no"]
+
+
+@in_jumping_time
+async def test_a_scope_that_does_not_end_closing_holds_up_its_relay_for_a_moment_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    storage, heard = MemoryStorage(), list[str]()
+
+    class Hears(EventHandler[Paid]):
+        async def handle(self, event: Paid) -> None:
+            heard.append(current_message().saga_id)
+
+    @asynccontextmanager
+    async def scope() -> AsyncIterator[None]:
+        yield
+        await anyio.sleep_forever()
+
+    events = EventMap(publish=False).bind(Paid, Hears)
+    await run(storage, "a", "b", events=events)
+    await EventRelay(storage, events=events, container=Scopes(scope), handler_timeout=600).deliver_due()
+    assert heard == ["a", "b"]
+    assert "the scope of a handler was not closed" in caplog.text
+
+
+async def test_whatever_a_handler_raises_ends_no_relay() -> None:
+    storage, heard = MemoryStorage(), list[str]()
+
+    def handle(_: Paid) -> None:
+        heard.append(current_message().saga_id)
+        if heard[-1] == "a":
+            raise Odd
+
+    events = EventMap(publish=False).bind(Paid, handle)
+    await run(storage, "a", "b", events=events)
+    relay = EventRelay(storage, events=events)
+    assert await relay.deliver_due() == 2
+    assert heard == ["a", "b"]
+    assert [letter.error for letter in await relay.dead_letters()] == ["Odd"]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("destination", ["handler", "broker"])
+def test_an_interrupt_ends_the_relay_and_is_no_failure_of_what_it_came_in(destination: str, backend: str) -> None:
+    storage, broker = MemoryStorage(), Broker()
+    broker.down = KeyboardInterrupt()
+
+    async def handle(_: Paid) -> None:
+        raise KeyboardInterrupt
+
+    events = EventMap(publish=destination == "broker")
+    if destination == "handler":
+        events.bind(Paid, handle)
+    relay = EventRelay(storage, events=events, publisher=broker)
+
+    async def main() -> None:
+        await run(storage, "a", events=events)
+        await relay.deliver_due()
+
+    with pytest.raises((KeyboardInterrupt, BaseExceptionGroup)):
+        anyio.run(main, backend=backend)
+    lag = anyio.run(relay.lag, backend=backend)
+    assert (lag.waiting, lag.dead) == (1, 0)
+
+
 async def test_a_handler_that_fails_gets_its_event_again_and_no_other_handler_does() -> None:
     storage = MemoryStorage()
     done: list[str] = []
@@ -582,6 +766,17 @@ async def test_so_many_handlers_run_at_once_as_the_limit_says(limit: int, *, con
     assert seen == most
 
 
+async def test_as_many_plain_functions_run_at_once_as_the_limit_says() -> None:
+    """None of them waits for a thread, which would use up its time."""
+    storage, number = MemoryStorage(), 50
+    all_there = threading.Barrier(number, timeout=60)
+    events = EventMap(publish=False).bind(Paid, lambda _: all_there.wait())
+    await run(storage, *(f"s{each}" for each in range(number)), events=events)
+    relay = EventRelay(storage, events=events, max_concurrent=number)
+    assert await relay.deliver_due() == number
+    assert (await relay.lag()).waiting == 0
+
+
 async def test_what_a_handler_says_of_a_secret_is_blotted_out(caplog: pytest.LogCaptureFixture) -> None:
     storage = MemoryStorage()
 
@@ -619,6 +814,53 @@ async def test_an_event_is_delivered_as_soon_as_it_is_committed(storage: Storage
             await run(storage, f"s{number}")
             await broker.got_some.wait()
     assert broker.ids == ["s0/1/act/1", "s1/1/act/1", "s2/1/act/1"]
+
+
+@in_jumping_time
+async def test_what_waited_behind_another_event_is_delivered_without_a_pause() -> None:
+    storage, broker = MemoryStorage(), Broker()
+    await run(storage, "a", step=Twice)
+    began = anyio.current_time()
+    async with running(EventRelay(storage, publisher=broker, poll=600)):
+        await broker.wait_for(2)
+    assert anyio.current_time() == began
+
+
+@in_jumping_time
+async def test_an_event_that_enters_while_a_relay_looks_is_delivered_without_a_pause() -> None:
+    class Slow(MemoryStorage):
+        """Its first answer is old when it comes."""
+
+        async def lease_events(self, destination: str, limit: int, seconds: float) -> list[Delivery]:
+            found = await super().lease_events(destination, limit, seconds)
+            if not entered.is_set():
+                entered.set()
+                await run(self, "a")
+                await anyio.wait_all_tasks_blocked()
+            return found
+
+    storage, broker, entered = Slow(), Broker(), anyio.Event()
+    began = anyio.current_time()
+    async with running(EventRelay(storage, publisher=broker, poll=600)):
+        await broker.wait_for(1)
+    assert anyio.current_time() == began
+
+
+@in_jumping_time
+async def test_events_of_a_store_that_cannot_tell_of_them_are_seen_at_the_next_look() -> None:
+    class Mute(MemoryStorage):
+        watch_events = Outbox.watch_events
+
+    storage, broker = Mute(), Broker()
+    relay = EventRelay(storage, publisher=broker, poll=600)
+    began = anyio.current_time()
+    async with anyio.create_task_group() as group:
+        group.start_soon(relay.run)
+        await anyio.wait_all_tasks_blocked()
+        await run(storage, "a")
+        await broker.wait_for(1)
+        relay.drain()
+    assert anyio.current_time() == began + 600
 
 
 async def test_events_of_another_process_are_seen_at_the_next_look(tmp_path: Path) -> None:
@@ -703,14 +945,41 @@ async def test_what_was_leased_while_its_relay_began_to_drain_is_given_back_untr
     assert left.attempts == 1
 
 
+async def test_a_relay_that_was_told_to_drain_before_it_ran_may_run_afterwards() -> None:
+    storage, broker = MemoryStorage(), Broker()
+    await run(storage, "a")
+    relay = EventRelay(storage, publisher=broker)
+    relay.drain()
+    await relay.run()
+    assert broker.ids == []
+    async with running(relay):
+        await broker.wait_for(1)
+
+
+async def test_a_relay_that_has_ended_watches_no_more() -> None:
+    class Noting(MemoryStorage):
+        watching = 0
+
+        def watch_events(self, watcher: Callable[[], None]) -> Callable[[], None]:
+            self.watching += 1
+            return partial(setattr, self, "watching", 0)
+
+    storage = Noting()
+    async with running(EventRelay(storage, publisher=Broker())):
+        await anyio.wait_all_tasks_blocked()
+        assert storage.watching == 1
+    assert storage.watching == 0
+
+
 async def test_a_relay_may_run_twice_and_all_of_it_drains() -> None:
     storage = MemoryStorage()
-    relay = EventRelay(storage, publisher=Broker())
+    relay = EventRelay(storage, publisher=Broker(), poll=600)
     with anyio.fail_after(10):
         async with anyio.create_task_group() as group:
             group.start_soon(relay.run)
             group.start_soon(relay.run)
-            await anyio.wait_all_tasks_blocked()
+            async with running(relay):  # a third time, cancelled
+                await anyio.wait_all_tasks_blocked()
             relay.drain()
 
 
@@ -732,17 +1001,38 @@ async def test_a_store_that_does_not_answer_is_waited_for() -> None:
     assert broker.ids == ["a/1/act/1"]
 
 
-async def test_a_store_that_is_too_slow_to_note_what_was_sent_is_told_of(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@in_jumping_time
+async def test_a_store_that_does_not_answer_is_asked_less_and_less_often_until_it_does() -> None:
+    looks: list[float] = []
+
+    class Asleep(MemoryStorage):
+        async def lease_events(self, destination: str, limit: int, seconds: float) -> list[Delivery]:
+            looks.append(anyio.current_time())
+            if len(looks) == 10:
+                relay.drain()
+            if len(looks) != 7:
+                raise StorageUnavailable("memory", "it is asleep")
+            return []
+
+    relay = EventRelay(Asleep(), publisher=Broker(), poll=1)
+    await relay.run()
+    assert [after - before for before, after in pairwise(looks)] == [2, 4, 8, 16, 30, 30, 1, 2, 4]
+
+
+@in_jumping_time
+@pytest.mark.parametrize("trouble", ["silent", "away"])
+async def test_a_store_that_does_not_note_what_was_sent_is_told_of(
+    trouble: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Else somebody sees copies, and nothing that says why."""
 
-    class Slow(MemoryStorage):
+    class Troubled(MemoryStorage):
         async def settle_events(self, settlements: Iterable[Settlement]) -> None:
+            if trouble == "away":
+                raise StorageUnavailable("memory", "it is asleep")
             await anyio.sleep_forever()
 
-    monkeypatch.setattr("anysaga.events._lane._GIVE_BACK", 0.01)
-    storage, broker = Slow(), Broker()
+    storage, broker = Troubled(), Broker()
     await run(storage, "a")
     await EventRelay(storage, publisher=broker).deliver_due()
     assert broker.ids == ["a/1/act/1"]
@@ -811,10 +1101,32 @@ def test_the_source_of_an_envelope_is_a_uri() -> None:
     assert (envelope["source"], envelope["saga"]) == ("/sagas/B%C3%BCcher%20%26%20more%2F2", "Bücher & more/2")
 
 
+def test_an_envelope_is_json_whatever_its_names_are() -> None:
+    message = Message('"o"/1/act/1', 'the "type"', "{}", 0, '"o"', 'an "order"', 'P\\y"')
+    envelope = json.loads(message.to_json())
+    assert (envelope["id"], envelope["type"], envelope["subject"]) == (message.id, message.type, message.saga_id)
+    assert (envelope["saga"], envelope["sagaid"], envelope["step"]) == (message.saga, message.saga_id, message.step)
+
+
+async def test_a_publisher_is_open_for_as_long_as_its_block() -> None:
+    life: list[str] = []
+
+    class Living(Broker):
+        async def open(self) -> None:
+            life.append("open")
+
+        async def aclose(self) -> None:
+            life.append("closed")
+
+    async with Living():
+        assert life == ["open"]
+    assert life == ["open", "closed"]
+
+
 def test_the_envelope_is_a_cloud_event() -> None:
-    message = Message("o/1/act/1", "order.paid", '{"number":1}', 1_700_000_000_000_000, "o", "order", "Pay")
+    message = Message("o/1/act/1", "order.paid", '{"number":1}', 1_700_000_000_000_001, "o", "order", "Pay")
     assert message.to_json().decode() == (
         '{"specversion":"1.0","id":"o/1/act/1","source":"/sagas/order","type":"order.paid","subject":"o",'
-        '"time":"2023-11-14T22:13:20Z","saga":"order","sagaid":"o","step":"Pay",'
+        '"time":"2023-11-14T22:13:20.000001Z","saga":"order","sagaid":"o","step":"Pay",'
         '"datacontenttype":"application/json","data":{"number":1}}'
     )

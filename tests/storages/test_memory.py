@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from anysaga._errors import StaleFence
+from anysaga._outbox import Settlement
 from anysaga._records import EntryKind, StoredEvent
 from anysaga.storages import MemoryStorage, _letters
 from anysaga.storages._clock import ManualClock
@@ -83,15 +84,14 @@ async def test_defer_from_a_finalizer_inside_the_store_waits_its_turn() -> None:
     assert (await storage.load("saga-1")).summary.seq == 2
 
 
-async def test_the_lag_is_the_age_of_the_oldest_event() -> None:
-    clock = ManualClock()
-    storage = MemoryStorage(clock=clock)
+async def test_a_dead_letter_is_not_leased_in_the_very_moment_of_its_death() -> None:
+    storage = MemoryStorage(clock=ManualClock())
     claim = await created(storage)
-    for seq in (2, 3):
-        paid = StoredEvent(f"paid-{seq}", "Paid", "{}", "order", "Pay", ("broker",))
-        await storage.record(write(claim, entry(seq, EntryKind.DONE, events=(paid,))))
-        clock.advance(5)
-    assert (await storage.outbox_lag()).oldest == 10
+    paid = StoredEvent("paid", "Paid", "{}", "order", "Pay", ("broker",))
+    await storage.record(write(claim, entry(2, EntryKind.DONE, events=(paid,))))
+    (late,) = await storage.lease_events("broker", 1, 0)
+    await storage.settle_events([Settlement(late, "no")])
+    assert await storage.lease_events("broker", 1, 0) == []
 
 
 async def test_an_event_is_leased_without_a_look_at_all_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:

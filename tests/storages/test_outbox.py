@@ -27,6 +27,7 @@ from anysaga.abc import (
     StoredEvent,
     Write,
 )
+from anysaga.storages._clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -174,6 +175,24 @@ async def test_events_of_one_saga_come_one_after_the_other(twins: Twins) -> None
     assert seen == ["second", "third"]
 
 
+async def test_an_event_waits_for_no_earlier_one_of_another_destination(twins: Twins) -> None:
+    saga = await twins.begin("one")
+    await saga.record("first", to=("x", "y"))
+    await saga.record("second", to=("x", "y"))
+    (first,) = await lease(twins.here, "x")
+    await twins.here.settle_events([Settlement(first)])
+    assert types(await lease(twins.here, "x")) == ["second"]
+
+
+async def test_events_that_wait_for_others_take_no_place_of_those_that_are_due(twins: Twins) -> None:
+    for name in ("a", "b"):
+        saga = await twins.begin(name)
+        await saga.record("first", "second")
+    for name in ("a", "b"):
+        (delivery,) = await twins.here.lease_events("broker", 1, LONG)
+        assert (delivery.message.saga_id, delivery.message.type) == (name, "first")
+
+
 async def test_events_of_many_sagas_come_together_the_longest_due_first(twins: Twins) -> None:
     for name in ("b", "c", "a"):
         saga = await twins.begin(name)
@@ -190,6 +209,8 @@ async def test_a_lease_that_ran_out_is_given_to_another_whose_word_counts(twins:
     assert (again.message, again.attempts) == (late.message, 2)
     await twins.here.settle_events([Settlement(late)])
     assert (await twins.here.outbox_lag()).waiting == 1
+    await twins.here.settle_events([Settlement(late, "no answer", wait=0)])
+    assert await lease(twins.here) == []
     await twins.there.settle_events([Settlement(again)])
     assert (await twins.here.outbox_lag()).waiting == 0
 
@@ -215,6 +236,23 @@ async def test_what_failed_is_due_again_after_its_wait_and_says_why(twins: Twins
     assert (again.attempts, again.error) == (2, "no answer")
 
 
+async def test_what_failed_is_not_due_before_its_wait_is_over(twins: Twins) -> None:
+    """Not even though its lease is."""
+    saga = await twins.begin("one")
+    await saga.record("paid")
+    (first,) = await lease(twins.here, seconds=0)
+    await twins.here.settle_events([Settlement(first, "no answer", wait=LONG)])
+    assert await lease(twins.there) == []
+
+
+async def test_no_lease_takes_two_events_of_one_saga_or_one_twice(twins: Twins) -> None:
+    """However short it is."""
+    saga = await twins.begin("one")
+    await saga.record("first", "second")
+    for _ in range(3):
+        assert types(await lease(twins.here, seconds=0)) == ["first"]
+
+
 async def test_an_attempt_that_was_none_is_not_counted(twins: Twins) -> None:
     saga = await twins.begin("one")
     await saga.record("paid")
@@ -238,6 +276,20 @@ async def test_a_held_event_is_due_once_its_saga_is_completed(twins: Twins) -> N
     assert receipt.message.type == "receipt"
     await twins.here.settle_events([Settlement(receipt)])
     assert types(await lease(twins.here)) == ["thanks"]
+
+
+async def test_the_end_of_a_saga_changes_nothing_of_its_other_events(twins: Twins) -> None:
+    """Neither of one that is leased, nor of a dead letter."""
+    saga = await twins.begin("one")
+    await saga.record("paid", to=("x", "y"))
+    (leased,) = await lease(twins.here, "x")
+    (dead,) = await lease(twins.here, "y")
+    await twins.here.settle_events([Settlement(dead, "no")])
+    await saga.record(state=SagaState.COMPLETED)
+    assert await lease(twins.here, "x") == await lease(twins.here, "y") == []
+    assert [each.destination for each in await twins.here.dead_letters()] == ["y"]
+    await twins.here.settle_events([Settlement(leased)])
+    assert (await twins.here.outbox_lag()).waiting == 0
 
 
 @pytest.mark.parametrize("last", [(), ("refunded",)], ids=["silent-end", "told-end"])
@@ -307,6 +359,20 @@ async def test_dead_letters_are_listed_page_by_page(twins: Twins) -> None:
     assert pages == [(saga_id, destination) for saga_id in "abc" for destination in "xy"]
 
 
+async def test_dead_letters_of_one_saga_and_destination_are_listed_on_several_pages(twins: Twins) -> None:
+    """One that was held until the end may come before one that died meanwhile."""
+    saga = await twins.begin("one")
+    await saga.record("receipt", held=True)
+    await saga.record("paid")
+    await twins.here.settle_events([Settlement(each, "no") for each in await lease(twins.here)])
+    await saga.record(state=SagaState.COMPLETED)
+    await twins.here.settle_events([Settlement(each, "no") for each in await lease(twins.here)])
+    (first,) = await twins.there.dead_letters(limit=1)
+    (second,) = await twins.there.dead_letters(limit=1, after=first)
+    assert types([first, second]) == ["receipt", "paid"]
+    assert await twins.there.dead_letters(after=second) == []
+
+
 async def test_the_lag_counts_what_waits_and_what_is_dead_but_not_what_is_held(twins: Twins) -> None:
     assert await twins.here.outbox_lag() == (await twins.there.outbox_lag())
     saga = await twins.begin("one")
@@ -319,6 +385,21 @@ async def test_the_lag_counts_what_waits_and_what_is_dead_but_not_what_is_held(t
     lag = await twins.there.outbox_lag()
     assert (lag.waiting, lag.dead) == (2, 1)
     assert 0 <= lag.oldest < LONG
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+async def test_the_lag_is_the_age_of_the_oldest_event_that_is_no_dead_letter(store: str, tmp_path: Path) -> None:
+    clock = ManualClock()
+    made = MemoryStorage(clock=clock) if store == "memory" else SQLAlchemyStorage(tmp_path / "s.db", clock=clock)
+    async with made as storage:
+        twins = Twins(storage, storage)
+        for name in ("dead", "old", "new"):
+            saga = await twins.begin(name)
+            await saga.record("paid")
+            clock.advance(5)
+        (dead,) = await storage.lease_events("broker", 1, LONG)
+        await storage.settle_events([Settlement(dead, "no")])
+        assert (dead.message.saga_id, (await storage.outbox_lag()).oldest) == ("dead", 10)
 
 
 async def test_a_saga_is_kept_for_as_long_as_its_events_wait(twins: Twins) -> None:

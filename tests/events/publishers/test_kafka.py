@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import anyio
@@ -14,6 +14,8 @@ from confluent_kafka import KafkaError
 
 from anysaga import InvalidArgument, PublishFailed
 from anysaga.events.publishers import AioKafkaPublisher, KafkaPublisher
+from anysaga.events.publishers._kafka import _Batch, _Courier
+from anysaga.events.publishers._parcels import Parcel
 
 pytestmark = pytest.mark.anyio
 
@@ -154,6 +156,37 @@ async def test_closing_answers_who_waits(by_librdkafka: Kafka) -> None:
             await anyio.wait_all_tasks_blocked()
             await publisher.aclose()
     assert [type(error) for error in answers] == [PublishFailed] * len(MESSAGES)
+
+
+async def test_a_message_that_nobody_answers_for_has_failed_though_others_arrived(
+    by_librdkafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(_: object, parcels: Sequence[Parcel], batch: _Batch) -> None:
+        batch.say(0, None)
+
+    monkeypatch.setattr(_Courier, "send", send)
+    async with KafkaPublisher(by_librdkafka.servers, by_librdkafka.place, timeout=0.01) as publisher:
+        first, second = await publisher.publish(MESSAGES[:2])
+    assert first is None
+    assert isinstance(second, PublishFailed)
+    assert second.reason == "no answer within 0.01 seconds"
+
+
+async def test_it_is_closed_though_its_caller_was_cancelled(by_librdkafka: Kafka) -> None:
+    publisher = KafkaPublisher(by_librdkafka.servers, by_librdkafka.place)
+    await publisher.open()
+    courier = publisher._courier
+    assert courier is not None
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await publisher.aclose()
+    assert not courier._thread.is_alive()
+
+
+def test_all_in_sync_replicas_confirm_unless_somebody_says_otherwise() -> None:
+    kafka = KafkaPublisher("localhost", "orders")._config
+    assert (kafka["acks"], kafka["enable.idempotence"]) == ("all", True)
+    assert AioKafkaPublisher("localhost", "orders")._options["acks"] == "all"
 
 
 async def test_a_producer_that_failed_is_replaced(kafka_port: int) -> None:

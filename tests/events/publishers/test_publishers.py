@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import anyio
 import pytest
@@ -14,6 +16,8 @@ from anysaga import InvalidArgument, MissingPackage, PublishFailed
 from anysaga.abc import Message, Publisher
 from anysaga.events import publishers
 from anysaga.events.publishers import DevnullPublisher, KafkaPublisher
+from anysaga.events.publishers._hosted import HostedPublisher
+from anysaga.events.publishers._parcels import Parcel, Said
 
 pytestmark = pytest.mark.anyio
 
@@ -79,6 +83,41 @@ async def test_a_refused_message_fails_alone(broker: Broker) -> None:
         assert await publisher.publish(MESSAGES[2:]) == [None] * (len(MESSAGES) - 2)
 
     assert {each.id for each in broker.received(len(MESSAGES))} == {each.id for each in MESSAGES}
+
+
+async def test_a_message_that_nobody_answers_for_has_failed_though_others_arrived() -> None:
+    """And the client that is silent is not asked again."""
+    connections: list[int] = []
+
+    class HalfSilent(HostedPublisher[int]):
+        async def _connect(self) -> int:
+            connections.append(len(connections))
+            return len(connections)
+
+        async def _disconnect(self, client: int) -> None: ...
+
+        def _is_usable(self, client: int) -> bool:
+            return True
+
+        def _is_silence(self, error: Exception) -> bool:
+            return True
+
+        def _work(self, client: int, parcels: Sequence[Parcel], said: Said) -> list[Coroutine[Any, Any, None]]:
+            async def confirm() -> None:
+                said[0] = None
+
+            async def say_nothing() -> None:
+                await asyncio.Event().wait()
+
+            return [confirm(), say_nothing()]
+
+    publisher = HalfSilent("broker", "orders", timeout=0.01)
+    for _ in range(2):
+        first, second = await publisher.publish(MESSAGES[:2])
+        assert first is None
+        assert isinstance(second, PublishFailed)
+        assert second.reason == "no answer within 0.01 seconds"
+    assert len(connections) == 2
 
 
 async def test_a_broker_that_is_down_at_first_delays_nobody(broker: Broker) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import json
 import re
+from functools import partial
 from hashlib import sha256
 from uuid import uuid4
 
 import aio_pika
 import anyio
 import pytest
+from aiormq.abc import FieldTable
 from brokers import RabbitMQ, message
 
 from anysaga import InvalidArgument, PublishFailed
@@ -54,6 +56,18 @@ async def test_a_message_that_reaches_no_queue_has_failed(rabbit: RabbitMQ) -> N
 
     assert isinstance(error, PublishFailed)
     assert error.reason == f"no queue takes the routing key 'NobodyWants' of the exchange {rabbit.place!r}"
+
+
+async def test_a_message_that_the_broker_has_no_room_for_has_failed(rabbit: RabbitMQ) -> None:
+    full: FieldTable = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    name = f"{rabbit.place}-full"
+    queue = rabbit.portal.call(partial(rabbit.channel.declare_queue, name, arguments=full))
+    async with RabbitMQPublisher(rabbit.url, routing_key=name) as publisher:
+        assert await publisher.publish(MESSAGES[:1]) == [None]
+        (error,) = await publisher.publish(MESSAGES[1:2])
+    rabbit.portal.call(partial(queue.delete, if_empty=False))
+    assert isinstance(error, PublishFailed)
+    assert error.reason == "the broker refused it"
 
 
 async def test_an_exchange_that_is_missing_is_named_and_waited_for(rabbit: RabbitMQ) -> None:
