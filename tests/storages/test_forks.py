@@ -21,7 +21,7 @@ from anysaga import MemoryStorage, Saga, Step
 from anysaga._errors import StaleFence
 from anysaga._records import EntryKind, StoredEvent
 from anysaga.storages import SQLAlchemyStorage
-from anysaga.storages._forks import _one_at_a_time
+from anysaga.storages._forks import ForkLock, _one_at_a_time, _take
 from anysaga.testing._storage._harness import created, entry, write
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")]
@@ -228,3 +228,34 @@ async def test_an_interrupt_while_a_fork_waits_leaves_no_lock_behind(
     again.join(timeout=20)
     assert not again.is_alive()
     await storage.record(write(claim, entry(2, EntryKind.DONE)))
+
+
+def test_an_interrupt_just_when_a_lock_is_taken_loses_nothing_of_that() -> None:
+    """It would be taken a second time, and waited for for ever."""
+    lock, main = ForkLock(), threading.main_thread().ident or 0
+    lock.lock.acquire()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def let_go() -> None:
+        while sys._current_frames()[main].f_code is not _take.__code__:
+            time.sleep(0.001)
+        lock.lock.release()
+        signal.pthread_kill(main, signal.SIGUSR1)  # before anybody else runs, so that it is seen with the lock in hand
+
+    before, interval = signal.signal(signal.SIGUSR1, interrupt), sys.getswitchinterval()
+    sys.setswitchinterval(10)
+    try:
+        threading.Thread(target=let_go).start()
+        with pytest.raises(KeyboardInterrupt):
+            lock.pause()
+    finally:
+        sys.setswitchinterval(interval)
+        signal.signal(signal.SIGUSR1, before)
+    again = threading.Thread(target=lock.pause, daemon=True)
+    again.start()
+    again.join(timeout=20)
+    assert not again.is_alive()
+    lock.resume()
+    assert not lock.lock.locked()

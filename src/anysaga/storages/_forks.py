@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 
@@ -30,20 +31,26 @@ class ForkLock:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self._paused = False
+        self._taken: list[bool] = []
 
     def pause(self) -> None:
         """Take the lock, unless that was done before: see `Forkable.pause`."""
-        self._paused = self._paused or self.lock.acquire()
+        _take(self.lock, self._taken)
 
     def resume(self) -> None:
         """Release it, in the parent."""
-        self._paused = False
+        self._taken.clear()
         self.lock.release()
 
     def forget_parent(self) -> None:
         """Have a lock that is free, in the child."""
-        self.lock, self._paused = threading.Lock(), False
+        self.lock, self._taken = threading.Lock(), []
+
+
+def _take(lock: threading.Lock, taken: list[bool]) -> None:
+    """Take a lock, unless `taken` says that this was done: in one call, so that no Ctrl-C comes in between."""
+    if not taken:
+        taken.extend(map(lock.acquire, (True,)))
 
 
 _all: weakref.WeakSet[Forkable] = weakref.WeakSet()
@@ -57,7 +64,7 @@ def survive_forks(forkable: Forkable) -> None:
 
 
 def _before() -> None:
-    raised = _insist(_one_at_a_time.acquire)
+    raised = _insist(partial(_take, _one_at_a_time, []))  # its own list, since several threads may fork
     raised = _insist(_choose) or raised
     for forkable in _paused:
         raised = _insist(forkable.pause) or raised
