@@ -65,7 +65,7 @@ class CurrentStep:
         It is stored in the same commit as that outcome, and dropped if the call ends in any other way. From then on it
         is delivered at least once, to handlers and to the broker, in the order of the saga's events. An undo of the
         step does not take it back: record another one in `compensate`. With ``publish="at_end"`` it waits until the
-        saga is completed, and is dropped if the saga is not.
+        saga is completed, and comes after its other events; it is dropped if the saga is not.
 
         The event is an attrs class or a dataclass; what it holds now is what is stored.
 

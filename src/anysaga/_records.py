@@ -23,6 +23,10 @@ else:
     frozen = partial(define, unsafe_hash=True)
 
 
+_AT_END = 1 << 48
+"""Added to the positions of events that are held until the end; no log has so many entries."""
+
+
 class SagaState(StrEnum):
     """Where a saga stands.
 
@@ -296,9 +300,12 @@ class Write:
 
     @property
     def events(self) -> list[tuple[int, StoredEvent]]:
-        """What enters the outbox in this commit, each with its position among the events of the saga."""
+        """What enters the outbox in this commit, each with its position among the events of the saga.
+
+        What is held comes after all that is not: it is let go when the others may be on their way, or dead.
+        """
         return [
-            (entry.seq * MAX_EVENTS + number, event)
+            (entry.seq * MAX_EVENTS + number + (_AT_END if event.held else 0), event)
             for entry in self.entries
             if entry.events
             for number, event in enumerate(entry.events)

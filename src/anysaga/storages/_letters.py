@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import heapq
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 
 from attrs import define, field
 
@@ -56,7 +58,8 @@ class Letters:
         for position, event in write.events:
             for destination in event.destinations:
                 letter = _Letter(_message(event, write.saga_id, now), destination, position, now, event.held)
-                self._rows.setdefault(destination, {}).setdefault(write.saga_id, []).append(letter)
+                letters = self._rows.setdefault(destination, {}).setdefault(write.saga_id, [])
+                bisect.insort(letters, letter, key=attrgetter("position"))
                 self._schedule([letter])
         if write.frees_held:
             self._end_waiting(write, now)

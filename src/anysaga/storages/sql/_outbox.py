@@ -103,8 +103,9 @@ class OutboxRows:
 
     def dead(self, connection: sa.Connection, limit: int, after: Delivery | None) -> list[Delivery]:
         """List dead letters by saga and destination."""
-        key = _key("", "", -1) if after is None else _key_of(after)
-        rows = connection.execute(self._dead, {**key, "b_limit": max(limit, 0)})
+        saga_id, destination = ("", "") if after is None else (after.message.saga_id, after.destination)
+        values = {"b_saga_id": saga_id, "b_destination": destination, "b_limit": max(limit, 0)}
+        rows = connection.execute(self._dead, values)
         return [_delivery(row, attempts=row.attempts, lease=row.lease) for row in rows]
 
     def revive(self, connection: sa.Connection, delivery: Delivery, now: int) -> bool:
@@ -173,11 +174,6 @@ class OutboxRows:
         after = sa.or_(
             table.c.saga_id > b("b_saga_id"),
             sa.and_(table.c.saga_id == b("b_saga_id"), table.c.destination > b("b_destination")),
-            sa.and_(
-                table.c.saga_id == b("b_saga_id"),
-                table.c.destination == b("b_destination"),
-                table.c.position > b("b_position"),
-            ),
         )
         self._dead = (
             sa.select(table)
