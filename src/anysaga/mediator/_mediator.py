@@ -60,7 +60,7 @@ class SagaMediator:
     ends; without it, when a saga has ended and before its caller goes on. What cannot be delivered then waits in the
     storage. Without a publisher, events for the broker are left to another `EventRelay`; none are recorded for sagas
     without an `EventMap`. `max_concurrent_event_handlers` handlers run at once; one after the other with
-    ``concurrent_event_handle_enable=False``.
+    ``concurrent_event_handle_enable=False``. Without the block each caller delivers by itself, and each at that rate.
 
     What a saga raises comes out as it is, never in a group. A mediator belongs to one event loop.
 
