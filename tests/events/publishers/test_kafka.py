@@ -192,7 +192,7 @@ def test_all_in_sync_replicas_confirm_unless_somebody_says_otherwise() -> None:
 async def test_a_producer_that_failed_is_replaced(kafka_port: int) -> None:
     """Once aiokafka itself says that a message failed, the next publish has another producer."""
     with kafka(AioKafka, kafka_port) as cluster:
-        async with AioKafkaPublisher(cluster.servers, cluster.place, request_timeout_ms=300) as publisher:
+        async with AioKafkaPublisher(cluster.servers, cluster.place, request_timeout_ms=2000) as publisher:
             assert await publisher.publish(MESSAGES) == [None] * len(MESSAGES)
             old = publisher._client
             cluster.proxy.down()
