@@ -205,7 +205,7 @@ class Driver:
             elif lane.is_ready(decision) or await lane.prepare(decision):
                 if run.fresh and run.pauses:
                     return run.next_result()
-                if not next(_TURNS_TAKEN) % TURNS:
+                if _turn_is_over():
                     await checkpoint()
                 back = await stepping.act(decision.leaf, decision.attempt)
                 if back is not None:
@@ -295,4 +295,8 @@ class Driver:
 
 def _take_turns() -> Awaitable[None]:
     """Let a cancellation in, and now and then the other tasks, even where no step and no store ever waits."""
-    return checkpoint_if_cancelled() if next(_TURNS_TAKEN) % TURNS else checkpoint()
+    return checkpoint() if _turn_is_over() else checkpoint_if_cancelled()
+
+
+def _turn_is_over() -> bool:
+    return next(_TURNS_TAKEN) % TURNS == 0

@@ -70,8 +70,8 @@ class SagaIterator(Generic[ContextT]):
 
     def suspend(self) -> None:
         """Give the saga back as it is; it can be resumed by its id."""
-        if self._manager is not None and not self._closed:
-            self._runner._call(self.transaction.suspend, 0.0)
+        if not self._closed:
+            self._suspend()
 
     def abort(self, reason: str = "aborted on purpose") -> None:
         """Undo the saga on purpose; see `SagaTransaction.abort`."""
@@ -167,10 +167,13 @@ class SagaIterator(Generic[ContextT]):
     def _end(self) -> None:
         self._closed = True  # before the look, which the thread that begins it takes after
         try:
-            if self._manager is not None:
-                self._runner._call(self.transaction.suspend, 0.0)
+            self._suspend()
         finally:
             self._leave(None, None, None)
+
+    def _suspend(self) -> None:
+        if self._manager is not None:
+            self._runner._call(self.transaction.suspend, 0.0)
 
     def _let_go(self, error: BaseException) -> None:
         """Leave the saga to its end, or to recovery: nobody wants to wait."""

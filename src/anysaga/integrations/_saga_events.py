@@ -25,6 +25,7 @@ from anysaga._errors import (
     StorageUnavailable,
 )
 from anysaga._records import SagaRecord
+from anysaga._shield import give_back
 from anysaga.integrations._progress_events import BEFORE_ALL, ProgressEvent, progress_events
 from anysaga.mediator import SagaMediator, SagaStream
 
@@ -145,8 +146,7 @@ class _Watch:
                 return False
             try:  # of the store alone: a stream would call middlewares each time
                 claim = await storage.claim(saga_id)
-                with CancelScope(shield=True):
-                    await storage.release(claim)
+                await give_back(storage, claim)
             except (SagaAlreadyRunning, StaleFence, StorageUnavailable):
                 continue
             except AnysagaError:
