@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -76,6 +78,20 @@ class Client:
             self.told_at.append((round(current_time() - self._began, 3), text))
         self.text += text
         self._told.set()
+
+
+@asynccontextmanager
+async def watching_what_another_one_drives(
+    storage: MemoryStorage, client: Client, did: list[str]
+) -> AsyncIterator[tuple[MemoryStorage, Claim]]:
+    """Have `client` watch a saga that somebody else holds, until it is told all. Gives that one's store and claim."""
+    mediator, other = mediator_of(storage, Leg("a", did)), storage.twin()
+    await mediator_of(other, Leg("a", did)).submit(Journey(), saga_id="j")
+    claim = await other.claim("j")
+    async with mediator, anyio.create_task_group() as group:
+        group.start_soon(client.get, await saga_events(mediator, Journey(), saga_id="j"))
+        await anyio.wait_all_tasks_blocked()
+        yield other, claim
 
 
 class Around(Middleware):
@@ -257,13 +273,7 @@ async def test_a_store_that_does_not_answer_is_asked_again(did: list[str], verb:
             self.fail("claim")
             return await super().claim(saga_id, **options)
 
-    storage = Silent()
-    mediator, other = mediator_of(storage, Leg("a", did)), storage.twin()
-    await mediator_of(other, Leg("a", did)).submit(Journey(), saga_id="j")
-    claim = await other.claim("j")
-    async with mediator, anyio.create_task_group() as group:
-        group.start_soon(client.get, await saga_events(mediator, Journey(), saga_id="j"))
-        await anyio.wait_all_tasks_blocked()
+    async with watching_what_another_one_drives(Silent(), client, did) as (other, claim):
         silent.append(verb)
         await other.release(claim)
     assert (client.words, silent) == (["start", "a", "end"], [])
@@ -333,12 +343,7 @@ async def test_a_client_that_goes_leaves_no_saga_held_that_was_looked_at_for_it(
             await super().release(claim, wait=wait)
 
     storage = Slow()
-    mediator, other = mediator_of(storage, Leg("a", did)), storage.twin()
-    await mediator_of(other, Leg("a", did)).submit(Journey(), saga_id="j")
-    claim = await other.claim("j")
-    async with mediator, anyio.create_task_group() as group:
-        group.start_soon(client.get, await saga_events(mediator, Journey(), saga_id="j"))
-        await anyio.wait_all_tasks_blocked()
+    async with watching_what_another_one_drives(storage, client, did) as (other, claim):
         await other.release(claim)
         await releasing.wait()
         client.goes.set()
